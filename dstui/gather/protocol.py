@@ -1,0 +1,35 @@
+"""What the controller and the collector on a host say to each other.
+
+The controller opens one exec per host. The command is a small POSIX sh program that looks for a python3 of 3.6 or
+newer: found, it becomes the collector (source sent over stdin, nothing is installed); not found, it stays a shell
+that reads its script from stdin and carries out the reduced set of operations.
+
+Host to controller: every message is one line, `0x1e` + JSON, so that banners and start-up noise cannot corrupt it;
+whatever does not start with 0x1e is noise and kept for the error message only. Controller to host: one JSON object
+per line. End of file on stdin makes the collector close its listeners, remove its nonce files and exit.
+
+First message: `{"id": 0, "ok": true, "mode": "python" | "sh", "python": "3.8.10" | null, "version": VERSION}`.
+Requests `{"id": n, "verb": v, …}`; every one is answered, out of order if need be, with `{"id": n, "ok": true, …}` or
+`{"id": n, "ok": false, "reason": Reason, "why": str}`:
+
+| verb | request | answer |
+| --- | --- | --- |
+| `facts` | `ops: [{key, kind, args}]` | `answers: {key: {output, value, error, exit, bytes, s, missing, why}}` |
+| `module` | `name, source` (base64 of zlib) | – ; code that is only needed now and then (`nvml` with pynvml) |
+| `listen` | `address, port, nonce, seconds` | `state: listening, busy or failed`, `holder`, `why` |
+| `close` | `port` | – |
+| `connect` | `endpoints: [[address, port, nonce or null]], timeout` | `tries: [[address, port, outcome, ms]]` |
+| `nonce-write` | `dir, run, name, as_user` | `written, error, sha256, as_user, ms, leftovers` |
+| `nonce-read` | `dir, run, sha256: {writer: hex}, within` (seconds) | `reads: {writer: [outcome, error, seconds]}` |
+| `nonce-clean` | `dir, run, name` | – |
+| `bye` | – | –, then exit |
+
+In an answer to `facts`, absent keys mean their empty value; `missing` is a Reason and then there is no answer for
+that key. `bytes` is the full length of an output that was cut at the operation's limit, `s` seconds on the host.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+FRAME = "\x1e"
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024

@@ -1,0 +1,36 @@
+"""How a judge announces itself: which check, which fact groups it reads, which answers are its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dstui.facts.case import FleetCase, HostCase
+from dstui.model import Ruling
+
+
+@dataclass(frozen=True, slots=True)
+class HostJudge:
+    """Judges each host by itself, as soon as its facts are there. Groups and evidence are names and key prefixes."""
+
+    check_id: str
+    groups: tuple[str, ...]
+    evidence: tuple[str, ...]
+    rule: Callable[[HostCase], Ruling]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetJudge:
+    """Judges when every host has answered or failed: comparisons, pairs, the cluster.
+
+    `needs` names choreography: `ports`, `nonce`, `vantage`. Rulings carry their own targets.
+    """
+
+    check_id: str
+    groups: tuple[str, ...]
+    evidence: tuple[str, ...]
+    rule: Callable[[FleetCase], Sequence[Ruling]]
+    needs: tuple[str, ...] = ()
+
+
+Judge = HostJudge | FleetJudge
