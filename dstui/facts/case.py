@@ -28,6 +28,8 @@ class HostSite:
     group: str | None = None
     owner: str | None = None
     local: bool = False
+    controller_ip: str | None = None
+    """The address this host sees the controller at, for `sshd -T -C addr=…`; None when it is not known."""
 
     @property
     def in_ray(self) -> bool:
@@ -57,6 +59,8 @@ class Site:
     head_ports: tuple[int, ...] = (6379, 8265, 10001)
     cluster_cidrs: tuple[str, ...] = ()
     log_dirs: tuple[str, ...] = ()
+    exporter_ports: tuple[int, ...] = (9100, 9400, 9835)
+    """Ports on which hosts are asked for `/metrics` on 127.0.0.1 (node_exporter, dcgm-exporter, nvidia_gpu_exporter)."""
     cloud_provider: str = "auto"
     simulated: bool = False
 
@@ -79,6 +83,9 @@ class Group:
     facts: type
     ops: Callable[[HostSite, Site], tuple[Op, ...]]
     parse: Callable[[Raw], object]
+    more: Callable[[HostSite, Site, Raw], tuple[Op, ...]] | None = None
+    """A second and last round, derived from the first answers (`nvidia-smi` only where NVML did not answer). Given all
+    answers of the host so far; the parser then sees both rounds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,16 @@ from dstui.model import Ruling
 
 @dataclass(frozen=True, slots=True)
 class HostJudge:
-    """Judges each host by itself, as soon as its facts are there. Groups and evidence are names and key prefixes."""
+    """Judges each host by itself, as soon as its facts are there. Groups and evidence are names and key prefixes.
+
+    `needs` may hold `root-attempt`: one login as root with the operator's own key, made by the controller.
+    """
 
     check_id: str
     groups: tuple[str, ...]
     evidence: tuple[str, ...]
     rule: Callable[[HostCase], Ruling]
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

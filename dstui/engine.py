@@ -1,0 +1,414 @@
+"""The engine behind the app and the command line: runs plans, records what people do, folds the journal.
+
+It runs without a terminal. Everything it shows as recorded is in the journal first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from dstui import __version__, attest, probes
+from dstui.catalogue import Catalogue
+from dstui.events import (
+    NEXT_RUN,
+    Draft,
+    Event,
+    EventKind,
+    canonical,
+    encode_attestation,
+    encode_finding,
+    encode_note,
+    encode_waiver,
+)
+from dstui.facts.case import HostFacts, HostSite, Params, Site
+from dstui.identity import Identity
+from dstui.journal import Journal
+from dstui.judge.registry import Judge
+from dstui.model import (
+    Evidence,
+    Finding,
+    Lang,
+    Note,
+    Target,
+    Text,
+    UsageError,
+    Verdict,
+)
+from dstui.own_checks import own_groups, own_judges
+from dstui.plan import Plan, plan, select
+from dstui.progress import Progress
+from dstui.redact import Redactor
+from dstui.report.snapshot import Snapshot
+from dstui.state import Checklist, Run, State, checklist
+from dstui.sweep import Choreography, Judged, LinkPool, Sweep, Terms
+
+FOLLOW_SECONDS = 1.0
+"""How often the journal is asked for rows of other processes."""
+
+EVIDENCE_PER_FINDING = 64
+"""A finding on the whole cluster keeps at most this many pieces of evidence; all are in the per-host findings."""
+
+
+class Closing(Protocol):
+    """What the engine owns and closes last."""
+
+    async def aclose(self) -> None: ...
+
+
+class Engine:
+    """One cluster, one journal, one operator."""
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        site: Site,
+        params: Callable[[str, str | None], Params],
+        journal: Journal,
+        links: LinkPool,
+        choreography: Choreography,
+        identity: Identity,
+        redactor: Redactor,
+        clock: Callable[[], float],
+        host_timeout: float = 60.0,
+        zone: str = "UTC",
+        two_people: frozenset[str] = frozenset(),
+        new_run: bool = False,
+        owned: Sequence[Closing] = (),
+    ) -> None:
+        """Reads the journal. Raises JournalError. `new_run` makes the next run start over."""
+        self.catalogue = catalogue
+        self.site = site
+        self.identity = identity
+        self.journal = journal
+        self.state = State()
+        self.progress = Progress()
+        self.simulated = site.simulated
+        self.two_people = two_people
+        self.clock = clock
+        self.zone = zone
+        self._params = params
+        self._links = links
+        self._choreography = choreography
+        self._redactor = redactor
+        self._host_timeout = host_timeout
+        self._fresh = new_run
+        self._owned = tuple(owned)
+        self._listeners: list[Callable[[], None]] = []
+        self._facts: dict[str, HostFacts] = {}
+        self._judges: Mapping[str, Judge] = {**probes.judges(), **own_judges(catalogue)}
+        self._groups = {**probes.groups(), **own_groups(catalogue)}
+        self.state.apply_all(journal.read())
+        if (broken := journal.verify()) is not None:
+            self.state.broken_at = broken.seq
+
+    @property
+    def built(self) -> frozenset[str]:
+        """Ids of the checks that this dstui can probe."""
+        return frozenset(self._judges)
+
+    @property
+    def journal_path(self) -> Path:
+        return self.journal.path
+
+    def checklist(self, now: float | None = None) -> Checklist:
+        """Every check's status at `now` (seconds since the epoch; the present when None)."""
+        moment = self.clock() if now is None else now
+        return checklist(self.state, self.catalogue, moment, built=self.built, two_people=self.two_people)
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls `listener` on the loop after any change of state or progress; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def _changed(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
+
+    def select(
+        self,
+        *,
+        sections: Sequence[str] = (),
+        checks: Sequence[str] = (),
+        failed_only: bool = False,
+        quick: bool = False,
+    ) -> tuple[str, ...]:
+        """The ids in scope that can be probed. `failed_only` keeps those that failed, are unknown or stale.
+
+        Raises UsageError for unknown names.
+        """
+        scope = select(self.catalogue, sections=sections, checks=checks, profile="quick" if quick else "full")
+        if failed_only:
+            statuses = self.checklist().statuses
+            again = (Verdict.FAIL, Verdict.UNKNOWN)
+            scope = tuple(i for i in scope if statuses[i].verdict in again or statuses[i].stale)
+        return tuple(check_id for check_id in scope if check_id in self._judges)
+
+    def interrupted(self) -> Run | None:
+        """The last run, when it was cut short."""
+        run = self.state.last_run
+        return run if run is not None and run.finished_at is None else None
+
+    def host_facts(self, name: str) -> HostFacts | None:
+        """What this session gathered of a host; None before its first run."""
+        return self._facts.get(name)
+
+    async def run(self, checks: Sequence[str], *, hosts: Sequence[str] | None = None, resume: bool = False) -> None:
+        """Runs the plan for `checks`, all hosts or some. Raises UsageError while a run is under way.
+
+        `resume` goes on with an interrupted run of the same checks: what it settled, and is not stale, stays.
+        Cancelled or killed, everything that settled is recorded and the run counts as interrupted.
+        """
+        if self.progress.running:
+            raise UsageError(f"run {self.progress.run} is under way; wait for it or stop it first")
+        wanted = plan(self.catalogue, checks, self._judges)
+        if not wanted.checks:
+            raise UsageError("none of the chosen checks has a probe; sign them by hand (s) or choose others")
+        self.progress = Progress(running=True, started_at=self.clock(), message="")
+        try:
+            number, wanted = await self._begin(wanted, resume)
+            self.progress.run, self.progress.total = number, len(wanted.checks)
+            visited = self._visited(wanted, hosts)
+            sweep = Sweep(wanted, visited, self._terms(number), self.progress)
+            try:
+                if wanted.checks:
+                    await sweep.run()
+            finally:
+                self._facts.update({h.name: sweep.facts[h.name] for h in visited if h.name in sweep.facts})
+            await self._record(Draft(EventKind.RUN_FINISHED, {}, self.identity.person, self.clock(), number))
+        finally:
+            self.progress.running = False
+            self.progress.checks.clear()
+            self._changed()
+
+    async def _begin(self, wanted: Plan, resume: bool) -> tuple[int, Plan]:
+        cut = self.interrupted() if resume and not self._fresh else None
+        if cut is not None and set(wanted.checks) == set(cut.checks):
+            statuses = self.checklist().statuses
+            left = [i for i in wanted.checks if i not in cut.settled or statuses[i].stale]
+            await self._record(Draft(EventKind.RUN_RESUMED, {}, self.identity.person, self.clock(), cut.number))
+            return cut.number, plan(self.catalogue, left, self._judges)
+        payload = {
+            "checks": list(wanted.checks),
+            "hosts": [h.name for h in self.site.hosts],
+            "simulated": self.simulated,
+            "fresh": self._fresh,
+            "versions": {
+                "dstui": __version__,
+                "python": platform.python_version(),
+                "system": platform.platform(),
+            },
+        }
+        events = await self._record(Draft(EventKind.RUN_STARTED, payload, self.identity.person, self.clock(), NEXT_RUN))
+        self._fresh = False
+        return events[0].run, wanted
+
+    def _visited(self, wanted: Plan, hosts: Sequence[str] | None) -> list[HostSite]:
+        """The named hosts, and those that have no finding yet or no facts for a judge that compares hosts."""
+        if hosts is None:
+            return list(self.site.hosts)
+        chosen = set(hosts)
+        for judge in wanted.host_judges:
+            seen = self.state.findings.get(judge.check_id, {})
+            chosen |= {h.name for h in self.site.hosts if f"host:{h.name}" not in seen}
+        if wanted.fleet_judges:
+            chosen |= {h.name for h in self.site.hosts if h.name not in self._facts}
+        if wanted.needs - {"root-attempt"}:
+            chosen = {h.name for h in self.site.hosts}
+        return [h for h in self.site.hosts if h.name in chosen]
+
+    def _terms(self, number: int) -> Terms:
+        async def settle(judged: Sequence[Judged]) -> None:
+            drafts = await asyncio.to_thread(self._drafts, judged, number)
+            await self._record(*drafts)
+
+        async def close(check_id: str, targets: Sequence[str]) -> None:
+            payload = {"check": check_id, "targets": list(targets)}
+            await self._record(Draft(EventKind.CHECK_SETTLED, payload, self.identity.person, self.clock(), number))
+
+        return Terms(
+            site=self.site,
+            groups=self._groups,
+            params=self._params,
+            links=self._links,
+            choreography=self._choreography,
+            settle=settle,
+            close=close,
+            changed=self._changed,
+            clock=self.clock,
+            host_timeout=self._host_timeout,
+            known=self._facts,
+        )
+
+    def _drafts(self, judged: Sequence[Judged], number: int) -> list[Draft]:
+        now = self.clock()
+        drafts = []
+        for item in judged:
+            finding = self._finding(item, number, now)
+            drafts.append(Draft(EventKind.FINDING, encode_finding(finding), self.identity.person, now, number))
+        return drafts
+
+    def _finding(self, judged: Judged, number: int, now: float) -> Finding:
+        ruling, check = judged.ruling, self.catalogue.check(judged.check_id)
+        evidence = self._evidence(judged)
+        material = canonical({"verdict": ruling.verdict.value, "material": attest.plain(ruling.material)})
+        scrub = self._redactor.text
+        return Finding(
+            check_id=check.id,
+            target=ruling.target,
+            verdict=ruling.verdict,
+            observed=_scrubbed(ruling.observed, scrub),
+            expected=_scrubbed(ruling.expected, scrub),
+            rule=_scrubbed(ruling.rule, scrub),
+            reason=ruling.reason,
+            detail=scrub(ruling.detail)[:1024],
+            notes=tuple(_scrubbed(note, scrub) for note in ruling.notes[:64]),
+            material_hash=hashlib.sha256(material.encode("utf-8", "replace")).hexdigest(),
+            thresholds=judged.params.thresholds,
+            evidence=evidence,
+            observed_at=now,
+            ttl=check.ttl,
+            seconds=sum(e.seconds for e in evidence),
+            run=number,
+            simulated=self.simulated,
+        )
+
+    def _evidence(self, judged: Judged) -> tuple[Evidence, ...]:
+        prefixes = judged.ruling.evidence_keys or judged.prefixes
+        several = len(judged.raws) > 1
+        pieces = []
+        for name, raw in judged.raws:
+            found = raw.evidence(prefixes)
+            pieces.extend(replace(piece, key=f"{name}/{piece.key}") if several else piece for piece in found)
+        for item in judged.observed:
+            render = getattr(item, "evidence", None)
+            if callable(render) and isinstance(piece := render(judged.ruling.target), Evidence):
+                pieces.insert(0, piece)
+        return tuple(self._redactor.evidence(piece) for piece in pieces[:EVIDENCE_PER_FINDING])
+
+    async def _record(self, *drafts: Draft) -> list[Event]:
+        """Commits, then folds: rows of other processes that came in between are folded in their place."""
+        if not drafts:
+            return []
+        events = await self.journal.record(*drafts)
+        self._fold(events)
+        self._changed()
+        return events
+
+    def _fold(self, events: Sequence[Event]) -> None:
+        if events and events[0].seq > self.state.head_seq + 1:
+            self.state.apply_all(self.journal.read(after=self.state.head_seq))
+        for event in events:
+            if event.seq > self.state.head_seq:
+                self.state.apply(event)
+
+    async def follow(self) -> None:
+        """Folds what other processes append, until cancelled."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            if self.catch_up():
+                self._changed()
+
+    def catch_up(self) -> bool:
+        """Folds rows of other processes; True when there were any. Raises JournalError."""
+        before = self.state.head_seq
+        self.state.apply_all(self.journal.read(after=before))
+        return self.state.head_seq != before
+
+    def sign_refusal(self, check_id: str) -> Text | None:
+        """Why the check cannot be signed now; None when it can."""
+        return attest.refusal(self.checklist().statuses[check_id], built=check_id in self.built)
+
+    async def sign(self, check_id: str, *, person: str, role: str, note: str, link: str) -> Event:
+        """Records an attestation on what is observed now. Raises UsageError with the reason when it is refused."""
+        if person != self.identity.person and not self.identity.changeable:
+            me = f"{self.identity.person} ({self.identity.source})"
+            raise UsageError(f"you are {me}; the inventory does not let you sign as {person}")
+        if (why := self.sign_refusal(check_id)) is not None:
+            raise UsageError(why.en)
+        status = self.checklist().statuses[check_id]
+        attestation = attest.attestation(
+            status, person=person, role=role, note=note, link=link,
+            material=self.state.material_hash(check_id), now=self.clock(),
+        )  # fmt: skip
+        return await self._act(EventKind.ATTESTATION, encode_attestation(attestation), attestation.at)
+
+    async def waive(self, check_id: str, *, approver: str, reason: str, ticket: str, expires_at: float) -> Event:
+        """Records a waiver. Raises UsageError when something required is empty or the date is not ahead."""
+        self.catalogue.check(check_id)
+        waiver = attest.waiver(
+            check_id, person=self.identity.person, approver=approver, reason=reason, ticket=ticket,
+            expires_at=expires_at, now=self.clock(),
+        )  # fmt: skip
+        return await self._act(EventKind.WAIVER, encode_waiver(waiver), waiver.at)
+
+    async def withdraw_waiver(self, check_id: str, *, reason: str) -> Event:
+        """Ends the open waiver of a check. Raises UsageError when there is none."""
+        now = self.clock()
+        if not any(w.open(now) for w in self.state.waivers.get(check_id, [])):
+            raise UsageError(f"{check_id} has no open waiver")
+        return await self._act(EventKind.WAIVER_WITHDRAWN, {"check": check_id, "reason": reason}, now)
+
+    async def note(self, check_id: str, *, target: Target | None, text: str) -> Event:
+        """Records a remark. Raises UsageError when it is empty."""
+        self.catalogue.check(check_id)
+        if not text.strip():
+            raise UsageError("an empty note is not recorded")
+        note = Note(check_id, target, self.identity.person, text.strip(), self.clock())
+        return await self._act(EventKind.NOTE, encode_note(note), note.at)
+
+    async def export(self, path: Path, *, format: str, lang: Lang) -> Event:
+        """Writes a report of the present state and records that it was written. Raises UsageError, OSError never."""
+        from dstui.report import render, write_atomically
+
+        snapshot = self.snapshot(lang)
+        text = await asyncio.to_thread(render, snapshot, format)
+        digest = await asyncio.to_thread(write_atomically, path, text)
+        payload = {"path": str(path), "format": format, "lang": lang.value, "sha256": digest}
+        return await self._act(EventKind.EXPORT, payload, snapshot.at)
+
+    def snapshot(self, lang: Lang) -> Snapshot:
+        """What a report of this moment is made of."""
+        now = self.clock()
+        return Snapshot(
+            cluster=self.site.name,
+            environment=self.site.environment,
+            at=now,
+            zone=self.zone,
+            operator=self.identity.person,
+            catalogue=self.catalogue,
+            runs=tuple(replace(run, settled=set(run.settled)) for run in self.state.runs.values()),
+            head_seq=self.state.head_seq,
+            head_hash=self.state.head_hash,
+            broken_at=self.state.broken_at,
+            checklist=self.checklist(now),
+            lang=lang,
+            journal=self.journal.path.name,
+            simulated=self.simulated or self.state.simulated,
+            versions={"dstui": __version__, "python": platform.python_version(), "system": platform.platform()},
+            built=self.built,
+        )
+
+    async def _act(self, kind: EventKind, payload: Mapping[str, object], at: float) -> Event:
+        scrubbed = {k: self._redactor.text(v) if isinstance(v, str) else v for k, v in payload.items()}
+        events = await self._record(Draft(kind, scrubbed, self.identity.person, at))
+        return events[0]
+
+    async def aclose(self) -> None:
+        """Closes links and the journal, in that order."""
+        for owned in self._owned:
+            await owned.aclose()
+        self.journal.close()
+
+
+def _scrubbed(text: Text, scrub: Callable[[str], str]) -> Text:
+    return Text(scrub(text.en), scrub(text.zh))
+
+
+EngineFactory = Callable[[], Awaitable[Engine]]

@@ -1,0 +1,150 @@
+"""Puts an engine together from what the operator named: inventory, overlays, journal, flags."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from dstui.catalogue import Catalogue, load_catalogue
+from dstui.engine import Engine
+from dstui.facts.case import Params, Site
+from dstui.identity import whoami
+from dstui.inventory import Inventory, load_inventory
+from dstui.journal import Journal, default_path
+from dstui.model import CatalogueError, InventoryError, UsageError
+from dstui.plan import prepared
+from dstui.redact import Redactor
+from dstui.thresholds import effective
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line named."""
+
+    inventory: Path
+    overlays: tuple[Path, ...] = ()
+    journal: Path | None = None
+    new_run: bool = False
+    accept_new_host_keys: bool = False
+    overrides: tuple[str, ...] = ()
+
+
+def parse_overrides(catalogue: Catalogue, written: Sequence[str]) -> dict[str, object]:
+    """`check.id.param=value` as typed values. Raises UsageError that names the flag and what it should be."""
+    overrides: dict[str, object] = {}
+    for item in written:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise UsageError(f"--set {item}: write CHECK.PARAM=VALUE, e.g. hw.memory.mem_min_gb=512")
+        try:
+            _, param = catalogue.param(name.strip())
+            overrides[name.strip()] = _typed(param.type.accept, text)
+        except CatalogueError as error:
+            raise UsageError(f"--set {item}: {error}") from error
+        except ValueError as error:
+            raise UsageError(f"--set {item}: {error}") from error
+    return overrides
+
+
+def _typed(accept: object, text: str) -> object:
+    assert callable(accept)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    try:
+        return accept(value)
+    except ValueError:
+        # `--set sw.cuda.cuda_min=12.1`: YAML reads a number where the parameter is a version.
+        return accept(text)
+
+
+def validate_thresholds(catalogue: Catalogue, inventory: Inventory) -> None:
+    """Checks that `thresholds:` keys name parameters and hold values of their types. Raises one InventoryError."""
+    faults = []
+    for place in inventory.threshold_positions:
+        try:
+            _, param = catalogue.param(place.key)
+            param.type.accept(place.value)
+        except (CatalogueError, ValueError) as error:
+            faults.append((place.line, f"{inventory.path}:{place.line}:{place.column}: {place.key}: {error}"))
+    if faults:
+        raise InventoryError("\n".join(fault for _, fault in sorted(faults)))
+
+
+def site_of(catalogue: Catalogue, inventory: Inventory, overrides: Mapping[str, object]) -> Site:
+    """The inventory's site, with what operations need from parameters."""
+    outbound = effective(catalogue.check("net.outbound"), inventory, None, overrides)
+    ports = effective(catalogue.check("net.ports"), inventory, None, overrides)
+    logs = effective(catalogue.check("hard.monitoring-logging"), inventory, None, overrides)
+    return prepared(
+        inventory.site(), outbound.table("outbound_groups"), ports.counts("ports_head"), logs.texts("log_dirs")
+    )
+
+
+class ParamSource:
+    """Parameters by check and host, computed once each."""
+
+    def __init__(self, catalogue: Catalogue, inventory: Inventory, overrides: Mapping[str, object]) -> None:
+        self._catalogue = catalogue
+        self._inventory = inventory
+        self._overrides = overrides
+        self._known: dict[tuple[str, str | None], Params] = {}
+
+    def __call__(self, check_id: str, host: str | None) -> Params:
+        key = (check_id, host)
+        if key not in self._known:
+            check = self._catalogue.check(check_id)
+            self._known[key] = effective(check, self._inventory, host, self._overrides)
+        return self._known[key]
+
+
+async def open_engine(options: Options, catalogue: Catalogue | None = None) -> Engine:
+    """The engine for an inventory. Raises InventoryError, CatalogueError, JournalError, UsageError."""
+    return await asyncio.to_thread(_open, options, catalogue)
+
+
+def _open(options: Options, catalogue: Catalogue | None) -> Engine:
+    # asyncssh costs more to import than everything else together; nothing before this line needs it.
+    from dstui.gather.choreography import Choreographer
+    from dstui.gather.ssh import Links
+
+    catalogue = catalogue or load_catalogue(options.overlays)
+    inventory = load_inventory(options.inventory)
+    validate_thresholds(catalogue, inventory)
+    overrides = parse_overrides(catalogue, options.overrides)
+    site = site_of(catalogue, inventory, overrides)
+    journal = Journal(options.journal or default_path(site.name), site.name)
+    params = ParamSource(catalogue, inventory, overrides)
+    redactor = Redactor(inventory.secrets)
+    links = Links(
+        inventory.ssh_for,
+        max_parallel=inventory.ssh.max_parallel,
+        accept_new_host_keys=options.accept_new_host_keys,
+    )
+    return Engine(
+        catalogue=catalogue,
+        site=site,
+        params=params,
+        journal=journal,
+        links=links,
+        choreography=Choreographer(site, params),
+        identity=whoami(changeable=inventory.sign.identity_changeable),
+        redactor=redactor,
+        clock=time.time,
+        host_timeout=inventory.ssh.host_timeout_s,
+        zone=inventory.cluster.timezone,
+        two_people=_two_people(catalogue, inventory),
+        new_run=options.new_run,
+        owned=(links,),
+    )
+
+
+def _two_people(catalogue: Catalogue, inventory: Inventory) -> frozenset[str]:
+    named = set(inventory.sign.second_person)
+    return frozenset(c.id for c in catalogue.checks if c.id in named or c.section in named)
