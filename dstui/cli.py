@@ -6,10 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dstui import __version__
 from dstui.model import DstuiError, Lang, UsageError
+
+if TYPE_CHECKING:
+    from dstui.catalogue import Catalogue
+    from dstui.engine import EngineFactory
+    from dstui.opening import Options
 
 EXIT_OPEN, EXIT_FAIL, EXIT_UNKNOWN, EXIT_USAGE = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130
@@ -27,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--inventory", type=Path, metavar="FILE", help=f"default: ./{DEFAULT_INVENTORY}")
     parser.add_argument("--overlay", type=Path, action="append", default=[], metavar="FILE",
-                        help="YAML with own parameters, disabled and added checks; may be given several times")  # fmt: skip
+                        help="YAML with own parameters, disabled and added checks; may be repeated")  # fmt: skip
     parser.add_argument("--journal", type=Path, metavar="PATH", help="default: the user's state directory")
     parser.add_argument(
         "--new-run", action="store_true", help="start over instead of going on where the journal stands"
@@ -159,11 +164,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     return _app(options, _lang(arguments))
 
 
-def _app(options: object, lang: Lang) -> int:
+def _app(options: Options, lang: Lang) -> int:
     from dstui import opening
     from dstui.catalogue import load_catalogue
 
-    assert isinstance(options, opening.Options)
     if not options.inventory.exists():
         raise UsageError(
             f"{options.inventory}: no such file. Write one with `dstui init`, name one with -i, "
@@ -173,7 +177,7 @@ def _app(options: object, lang: Lang) -> int:
     return _show(lambda: opening.open_engine(options, catalogue), catalogue, lang)
 
 
-def _show(factory: object, catalogue: object, lang: Lang) -> int:
+def _show(factory: EngineFactory, catalogue: Catalogue, lang: Lang) -> int:
     from screens.app import run_app
 
     return run_app(factory, catalogue, lang)

@@ -31,6 +31,7 @@ from dstui.identity import Identity
 from dstui.journal import Journal
 from dstui.judge.registry import Judge
 from dstui.model import (
+    DstuiError,
     Evidence,
     Finding,
     Lang,
@@ -179,6 +180,9 @@ class Engine:
             try:
                 if wanted.checks:
                     await sweep.run()
+            except* DstuiError as errors:
+                # Several tasks meet the same full disk; the operator needs to read of it once.
+                raise _first(errors) from None
             finally:
                 self._facts.update({h.name: sweep.facts[h.name] for h in visited if h.name in sweep.facts})
             await self._record(Draft(EventKind.RUN_FINISHED, {}, self.identity.person, self.clock(), number))
@@ -282,7 +286,7 @@ class Engine:
     def _evidence(self, judged: Judged) -> tuple[Evidence, ...]:
         prefixes = judged.ruling.evidence_keys or judged.prefixes
         several = len(judged.raws) > 1
-        pieces = []
+        pieces: list[Evidence] = []
         for name, raw in judged.raws:
             found = raw.evidence(prefixes)
             pieces.extend(replace(piece, key=f"{name}/{piece.key}") if several else piece for piece in found)
@@ -405,6 +409,12 @@ class Engine:
         for owned in self._owned:
             await owned.aclose()
         self.journal.close()
+
+
+def _first(errors: BaseExceptionGroup[DstuiError]) -> DstuiError:
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")
 
 
 def _scrubbed(text: Text, scrub: Callable[[str], str]) -> Text:

@@ -17,6 +17,7 @@ from dstui.identity import whoami
 from dstui.inventory import Inventory, load_inventory
 from dstui.journal import Journal, default_path
 from dstui.model import CatalogueError, InventoryError, UsageError
+from dstui.own_checks import declared_checks
 from dstui.plan import prepared
 from dstui.redact import Redactor
 from dstui.thresholds import effective
@@ -111,7 +112,7 @@ async def open_engine(options: Options, catalogue: Catalogue | None = None) -> E
 
 def _open(options: Options, catalogue: Catalogue | None) -> Engine:
     # asyncssh costs more to import than everything else together; nothing before this line needs it.
-    from dstui.gather.choreography import Choreographer
+    from dstui.gather.choreographer import Choreographer
     from dstui.gather.ssh import Links
 
     catalogue = catalogue or load_catalogue(options.overlays)
@@ -133,7 +134,7 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         params=params,
         journal=journal,
         links=links,
-        choreography=Choreographer(site, params),
+        choreography=Choreographer(site, params, declared_checks(catalogue), inventory.secrets),
         identity=whoami(changeable=inventory.sign.identity_changeable),
         redactor=redactor,
         clock=time.time,

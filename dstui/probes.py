@@ -31,6 +31,7 @@ def groups() -> Mapping[str, Group]:
         sshd,
         storage,
         sw,
+        versions,
     )
 
     modules = (
@@ -52,6 +53,7 @@ def groups() -> Mapping[str, Group]:
         sshd,
         storage,
         sw,
+        versions,
     )
     return {module.GROUP.name: module.GROUP for module in modules}
 

@@ -7,7 +7,7 @@ Resuming, exporting and a second operator's screen are the same operation: read 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -175,7 +175,7 @@ def _export(state: State, event: Event) -> None:
     state.exports.append((event.seq, event.at, event.actor, text_of(event, "path")))
 
 
-_FOLDS = {
+_FOLDS: Mapping[str, Callable[[State, Event], None]] = {
     EventKind.RUN_STARTED: _run_started,
     EventKind.RUN_RESUMED: _run_resumed,
     EventKind.RUN_FINISHED: _run_finished,
@@ -264,7 +264,7 @@ def status(state: State, check: Check, now: float, *, built: bool, two_people: b
     if not findings and not built:
         reason = Reason.NOT_BUILT
     if check.disabled is not None:
-        verdict, reason, detail, stale = Verdict.NOT_APPLICABLE, Reason.DISABLED, check.disabled, False
+        verdict, reason, detail, stale = Verdict.NOT_APPLICABLE, Reason.DISABLED, check.disabled.reason, False
     signatures, lapsed, why = _signatures_now(state, check, now, verdict)
     enough = len(signatures) >= (2 if two_people else 1)
     attestation = signatures[-1] if enough else None

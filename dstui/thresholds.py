@@ -8,27 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dstui.catalogue import Check
+from dstui.catalogue import Check, Param
 from dstui.facts.case import Params
 from dstui.inventory import Inventory
-from dstui.model import Threshold
+from dstui.model import InventoryError, Threshold
 
 
 def effective(check: Check, inventory: Inventory, host: str | None, overrides: Mapping[str, object]) -> Params:
     """The parameters of a check for a host, or for the cluster when `host` is None.
 
-    `overrides` come from the command line, keyed `check.id.param`.
+    `overrides` come from the command line, keyed `check.id.param`. Raises InventoryError when a key of the inventory
+    does not fit the parameter that it sets.
     """
     thresholds = []
     for param in check.params:
         value, origin = param.value, param.origin
-        if param.source is not None:
-            named = inventory.value(param.source)
+        if param.source:
+            named = inventory.value(param.source, host)
             if named is not None:
-                value, origin = named, f"inventory {param.source}"
+                value, origin = _typed(inventory, param, named), f"inventory {param.source}"
         if (found := inventory.thresholds(check.id, param.name, host)) is not None:
-            value, origin = found
+            value, origin = param.type.accept(found[0]), found[1]
         if (key := f"{check.id}.{param.name}") in overrides:
             value, origin = overrides[key], "command line"
         thresholds.append(Threshold(param.name, value, origin, param.default))
     return Params(thresholds)
+
+
+def _typed(inventory: Inventory, param: Param, value: object) -> object:
+    try:
+        return param.type.accept(value)
+    except ValueError as error:
+        raise InventoryError(f"{inventory.path}: {param.source} {error}") from error

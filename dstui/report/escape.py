@@ -11,7 +11,10 @@ LINE_LIMIT = 240
 CODE_LINE_LIMIT = 400
 CODE_LINES_LIMIT = 60
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&^$:@=])")
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""Signs that mean something anywhere in a line; the last two would make GitHub link an address by itself."""
+
+_AT_START = re.compile(r"^(?:[#+\-=>:]|\d+(?=[.)](?:\s|$)))")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
@@ -26,7 +29,8 @@ def inline(text: str, limit: int = LINE_LIMIT) -> str:
     line = " ".join(visible(text[: limit * 8]).split())
     if len(line) > limit:
         line = line[: limit - 1] + "…"
-    return _SPECIAL.sub(r"\\\1", line)
+    line = _SPECIAL.sub(r"\\\g<0>", line)
+    return _AT_START.sub(lambda found: found[0] + "\\" if found[0].isdigit() else "\\" + found[0], line)
 
 
 def code(text: str, limit: int = LINE_LIMIT) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dstui.catalogue import Check, document
+from dstui.catalogue import Check
+from dstui.catalogue.document import load_document
 from dstui.model import Evidence, Finding, Reason, TargetKind, Text, Verdict, Waiver
 from dstui.report.escape import block, code, inline, table
 from dstui.report.snapshot import Snapshot
@@ -25,13 +26,13 @@ def render(snapshot: Snapshot) -> str:
 
 
 def _head(s: Snapshot) -> Iterator[str]:
-    say, text = s.lang, document()
+    say, text = s.lang, load_document()
     yield f"# {text.title[say]}"
     yield ""
     if s.simulated:
         yield f"> **{SIMULATED[say]}**"
         yield ""
-    yield text.introduction[say]
+    yield text.intro[say]
     yield ""
     gate = s.checklist.gate
     verdict = Text("OPEN", "开放")[say] if gate.open else Text("SHUT", "关闭")[say]
@@ -72,7 +73,7 @@ def _body(s: Snapshot) -> Iterator[str]:
             for check in section.checks:
                 yield from _item(s, s.checklist.statuses[check.id])
             yield ""
-    text = document()
+    text = load_document()
     yield f"## {text.conclusion_heading[s.lang]}"
     yield ""
     yield text.conclusion[s.lang]
@@ -94,7 +95,7 @@ def _item(s: Snapshot, status: CheckStatus) -> Iterator[str]:
         more = len(shown) - TARGETS_SHOWN
         yield f"  - {Text(f'{more} more in the appendix', f'其余 {more} 项见附录')[say]}"
     yield from _people(s, status)
-    if (snippet := s.catalogue.guidance(check.id).snippet if check.number else None) is not None:
+    if (snippet := s.catalogue.guidance(check.id).snippet) is not None:
         yield ""
         yield from block(snippet.code, snippet.language, "  ")
         yield ""
@@ -125,7 +126,7 @@ def _target(s: Snapshot, finding: Finding) -> str:
 
 def _finding_line(s: Snapshot, finding: Finding) -> str:
     say = s.lang
-    line = f"{MARKS[finding.verdict]} {_target(s, finding)}: {inline(finding.observed[say])}"
+    line = f"{inline(MARKS[finding.verdict])} {_target(s, finding)}: {inline(finding.observed[say])}"
     if finding.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
         expected = inline(finding.expected[say])
         line += f" · {Text('expected', '期望')[say]} {expected}" if expected else ""
@@ -171,10 +172,10 @@ def _waiver_line(s: Snapshot, waiver: Waiver) -> str:
 
 def _appendices(s: Snapshot) -> Iterator[str]:
     say = s.lang
-    text = document()
+    text = load_document()
     yield f"## {text.appendix_heading[say]}"
     yield ""
-    yield from block(text.appendix_script, "bash")
+    yield from block(text.script[say], text.language)
     yield ""
     yield text.closing[say]
     yield ""

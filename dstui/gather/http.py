@@ -1,0 +1,58 @@
+"""The one place where an HTTP client of the controller is made, and where a response becomes an Answer."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+
+import httpx
+
+from dstui import __version__
+from dstui.facts.raw import Answer, Missing
+from dstui.model import Reason
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a body that are read (CATALOGUE 0.4); what lies beyond is counted as cut, not judged."""
+
+CONNECT_SECONDS = 3.0
+
+
+def client(*, timeout: float, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
+    """A client for probes: no redirects, no proxy or credentials from the environment, `timeout` seconds to read."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
+        follow_redirects=False,
+        trust_env=False,
+        verify=verify,
+        headers={"User-Agent": f"dstui/{__version__}"},
+    )
+
+
+async def request(
+    key: str, method: str, url: str, *, headers: Mapping[str, str], timeout: float, client: httpx.AsyncClient
+) -> Answer:
+    """One request as an Answer: `exit` is the status, `output` the body. Whatever goes wrong is a Missing."""
+    source = f"{method} {url}"
+    began = time.monotonic()
+    try:
+        async with client.stream(method, url, headers=dict(headers), timeout=timeout) as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    break
+    except httpx.TimeoutException:
+        return _missing(key, source, began, Reason.TIMEOUT, f"{url} did not answer within {timeout:g} s")
+    except httpx.ConnectError as error:
+        return _missing(key, source, began, Reason.UNREACHABLE, f"{url}: {error or 'connection failed'}")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        said = str(error) or type(error).__name__
+        return _missing(key, source, began, Reason.CANNOT_TELL, f"{url}: {said}")
+    text = bytes(body[:BODY_LIMIT]).decode("utf-8", "replace")
+    seconds = time.monotonic() - began
+    return Answer(key, source, text, exit=response.status_code, output_bytes=len(body), seconds=seconds)
+
+
+def _missing(key: str, source: str, began: float, reason: Reason, why: str) -> Answer:
+    return Answer(key, source, seconds=time.monotonic() - began, missing=Missing(reason, why))
