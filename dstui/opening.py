@@ -80,11 +80,17 @@ def validate_thresholds(catalogue: Catalogue, inventory: Inventory) -> None:
 
 def site_of(catalogue: Catalogue, inventory: Inventory, overrides: Mapping[str, object]) -> Site:
     """The inventory's site, with what operations need from parameters."""
-    outbound = effective(catalogue.check("net.outbound"), inventory, None, overrides)
-    ports = effective(catalogue.check("net.ports"), inventory, None, overrides)
-    logs = effective(catalogue.check("hard.monitoring-logging"), inventory, None, overrides)
+
+    def params(check_id: str) -> Params:
+        return effective(catalogue.check(check_id), inventory, None, overrides)
+
+    agents = params("hard.monitoring-logging")
     return prepared(
-        inventory.site(), outbound.table("outbound_groups"), ports.counts("ports_head"), logs.texts("log_dirs")
+        inventory.site(),
+        outbound=params("net.outbound").table("outbound_groups"),
+        head_ports=params("net.ports").counts("ports_head"),
+        log_dirs=agents.texts("log_dirs"),
+        exporters=[*agents.texts("agents_metrics"), *agents.texts("agents_gpu")],
     )
 
 

@@ -86,14 +86,24 @@ def plan(catalogue: Catalogue, checks: Sequence[str], judges: Mapping[str, Judge
     )
 
 
-def prepared(site: Site, outbound: Mapping[str, object], head_ports: Sequence[int], log_dirs: Sequence[str]) -> Site:
-    """The site with what operations need from parameters: outbound URLs by group, fixed ports, log directories."""
-    urls = {
-        str(name): tuple(str(u) for u in value) for name, value in outbound.items() if isinstance(value, list | tuple)
-    }
+def prepared(
+    site: Site,
+    *,
+    outbound: Mapping[str, object],
+    head_ports: Sequence[int],
+    log_dirs: Sequence[str],
+    exporters: Sequence[str],
+) -> Site:
+    """The site with what operations need from parameters: outbound URLs by group, ports, log directories.
+
+    `exporters` are written `name:port`.
+    """
+    urls = {str(k): tuple(str(url) for url in v) for k, v in outbound.items() if isinstance(v, list | tuple)}
+    ports = {int(port) for name in exporters if (port := name.rpartition(":")[2]).isdigit()}
     return replace(
         site,
         outbound=site.outbound or urls,
         head_ports=tuple(head_ports) or site.head_ports,
         log_dirs=site.log_dirs or tuple(log_dirs),
+        exporter_ports=tuple(sorted(ports)) or site.exporter_ports,
     )

@@ -172,7 +172,7 @@ class _Exact:
         for label, value in known:
             for form in _encodings(value):
                 if len(form) >= SHORTEST_EXACT:
-                    masks.setdefault(form, f"‹secret:{label}›")
+                    masks.setdefault(form, f"‹{label}›")
         return cls(known, tuple(sorted(masks.items(), key=lambda item: (-len(item[0]), item[0]))))
 
     def mask(self, text: str) -> str:
@@ -264,7 +264,8 @@ class Redactor:
         return text
 
 
-_MASK = re.compile(rf"""‹(?:secret:[^‹›]{{0,200}}|(?:{"|".join(shape.name for shape in PATTERNS)}):\d+)›["',;)]*""")
+_NAMES = "|".join(shape.name for shape in PATTERNS)
+_MASK = re.compile(rf"""‹(?:(?:secrets\.|env:|file:|cmd:)[^‹›]{{0,200}}|(?:{_NAMES}):\d+)›["',;)]*""")
 
 
 def _masked(match: re.Match[str], name: str) -> str:

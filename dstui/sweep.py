@@ -17,7 +17,7 @@ from dstui.facts.raw import Missing, Op, Raw
 from dstui.gather.link import HostLink
 from dstui.judge.registry import FleetJudge, HostJudge
 from dstui.model import DstuiError, GatherError, Reason, Ruling, Target, TargetKind, Text, Verdict, host_target, same
-from dstui.plan import Plan
+from dstui.plan import SLOW_GROUPS, Plan
 from dstui.progress import CheckProgress, HostProgress, Progress
 
 
@@ -120,7 +120,7 @@ class Sweep:
             self._set(host.name, session=link.session)
             self._connected[host.name].set()
             self._phase(host, "gathering")
-            await self._gather(host, link)
+            await self._gather(replace(host, controller_ip=link.session.controller_ip), link)
             self._phase(host, "done")
         await self._rule_host(host, everything=True)
 
@@ -153,7 +153,8 @@ class Sweep:
         try:
             async with asyncio.timeout(self.terms.host_timeout):
                 raw = await self._answers(host, link, groups)
-                parsed = await asyncio.to_thread(_parse, groups, raw)
+                whole = Raw({**self.facts[host.name].raw.answers, **raw.answers})
+                parsed = await asyncio.to_thread(_parse, groups, whole)
         except TimeoutError:
             why = f"{host.name} did not answer within {self.terms.host_timeout:.0f} s"
             raw, parsed = Raw(), {g.facts: Missing(Reason.TIMEOUT, why) for g in groups}
@@ -171,7 +172,14 @@ class Sweep:
         site = self.terms.site
         ops: list[Op] = [op for group in groups for op in group.ops(host, site)]
         raw = await link.facts(ops, deadline=self.terms.host_timeout)
-        more = [op for group in groups if group.more is not None for op in group.more(host, site, raw)]
+        if not any(group.more for group in groups):
+            return raw
+        # A second round may build on what the quick groups found (ping takes the MTU from the addresses).
+        quick = [name for name in self.plan.groups if name not in SLOW_GROUPS]
+        for name in () if groups[0].name in quick else quick:
+            await self._gathered[host.name, name].wait()
+        whole = Raw({**self.facts[host.name].raw.answers, **raw.answers})
+        more = [op for group in groups if group.more is not None for op in group.more(host, site, whole)]
         if more:
             second = await link.facts(more, deadline=self.terms.host_timeout)
             raw = Raw({**raw.answers, **second.answers})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dstui.facts.raw import Missing
+from dstui.facts.raw import Answer, Missing
+from dstui.model import Evidence, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +104,13 @@ class VantageReach:
     address: str | None
     inside: bool
     outcomes: Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswer:
+    """What an operator's own check got from the controller or an endpoint."""
+
+    answer: Answer
+
+    def evidence(self, target: Target) -> Evidence:
+        return self.answer.evidence()

@@ -7,6 +7,7 @@ happens here on the controller, on recorded answers, where it can be tested.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -170,7 +171,7 @@ class Answer:
     missing: Missing | None = None
 
     def evidence(self) -> Evidence:
-        shown = self.output if not self.missing else ""
+        shown = "" if self.missing else self.output or _rendered(self.value)
         error = self.missing.why if self.missing else self.error
         return Evidence(
             key=self.key,
@@ -181,6 +182,21 @@ class Answer:
             seconds=self.seconds,
             error=error[:1024],
         )
+
+
+def _rendered(value: object) -> str:
+    """A structured answer as text for people: one line per file, path first; else JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, dict) and value and all(isinstance(item, str) for item in value.values()):
+        lines, size = [], 0
+        for path, content in value.items():
+            lines.append(f"{path}: {content.strip()}")
+            size += len(lines[-1]) + 1
+            if size > EVIDENCE_HEAD_BYTES:
+                break
+        return "\n".join(lines)
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from dstui.gather.local import open_local
 from dstui.inventory.secrets import SecretStore
 from dstui.model import Reason, SecretError
 
+_PHASE_SECONDS = 2.0
+
 OWN = "own:"
 """Prefix of the need of an operator's own check that is judged on the controller or an endpoint."""
 
@@ -47,6 +49,7 @@ class Choreographer:
     async def _ports(self, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> PortMatrix:
         params = self._params("net.ports", None)
         low, _, high = params.text("port_range").partition("-")
+        pinned = [port for name, port in self._site.ray_ports.items() if not name.startswith("worker_")]
         return await port_matrix(
             self._site,
             links,
@@ -54,11 +57,25 @@ class Choreographer:
             head_ports=params.counts("ports_head"),
             port_range=(int(low), int(high)),
             samples=params.count("range_samples"),
-            extra=params.counts("ports_extra"),
-            phase=self._site.phase,
+            extra=tuple(dict.fromkeys((*params.counts("ports_extra"), *pinned))),
+            phase=await self._phase(),
             connect_timeout=params.number("connect_timeout_s"),
             seed=self._site.name,
         )
+
+    async def _phase(self) -> str:
+        """`pre` or `live` (CATALOGUE 0.6): live when the head's dashboard answers, where the inventory does not say."""
+        if self._site.phase != "auto":
+            return self._site.phase
+        from dstui.gather import http
+
+        for head in (host for host in self._site.hosts if "head" in host.roles):
+            url = f"http://{_in_url(head.data_ip)}:8265/api/version"
+            async with http.client(timeout=_PHASE_SECONDS) as client:
+                answer = await http.request("phase", "GET", url, headers={}, timeout=_PHASE_SECONDS, client=client)
+            if answer.exit in (200, 401, 403):
+                return "live"
+        return "pre"
 
     async def _nonce(self, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> NonceMatrix:
         params = self._params("stor.rw-all-nodes", None)
@@ -117,3 +134,7 @@ class Choreographer:
             return await http.request(
                 key, probe.method, probe.url, headers=headers, timeout=probe.timeout, client=client
             )
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
