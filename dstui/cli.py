@@ -105,6 +105,10 @@ def _parser() -> _Parser:
     check.add_argument("-i", "--inventory", type=Path, metavar="FILE")
     check.add_argument("--overlay", type=Path, action="append", default=[], metavar="FILE")
 
+    sudoers = commands.add_parser("sudoers", help="print the sudoers file that lets dstui read root-only facts")
+    sudoers.add_argument("user", help="the login user on the hosts")
+    sudoers.add_argument("--controller", metavar="IP", help="this machine's address as the hosts see it")
+
     demo = commands.add_parser("demo", help="the app on an embedded fleet of made-up hosts")
     _language(demo)
     demo.add_argument("--hosts", type=int, default=8, metavar="N", help="how many hosts (1 to 64)")
@@ -140,6 +144,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return headless.write_starter(arguments)
     if command == "inventory":
         return headless.check_inventory(_inventory(arguments), arguments.overlay)
+    if command == "sudoers":
+        return headless.print_sudoers(arguments.user, arguments.controller)
     if command == "demo":
         return _demo(arguments)
     options = opening.Options(

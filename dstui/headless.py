@@ -307,3 +307,16 @@ def _host_lines(source: Path | None) -> list[str]:
         return sys.stdin.read().splitlines() if str(source) == "-" else source.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source}: cannot be read ({error})") from error
+
+
+def print_sudoers(user: str, controller: str | None) -> int:
+    """The file for /etc/sudoers.d on the hosts. Raises UsageError for a name or address that cannot be one."""
+    from dstui.facts.sudoers import CONTROLLER, sudoers_file
+
+    if not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", user):
+        raise UsageError(f"{user!r} is not a login name")
+    try:
+        sys.stdout.write(sudoers_file(user, controller or CONTROLLER))
+    except ValueError as error:
+        raise UsageError(f"--controller {controller}: {error}") from error
+    return 0
