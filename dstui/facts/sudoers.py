@@ -28,6 +28,8 @@ FIREWALLD = ("/usr/bin/firewall-cmd", "--list-all")
 DMIDECODE = ("/usr/sbin/dmidecode", "-t", "17")
 KERNEL_LOG = ("/usr/bin/journalctl", "-k", "-b", "-o", "short-iso", "--no-pager")
 NETPLAN = ("/usr/sbin/netplan", "get")
+DOCKER = ("/usr/bin/docker", "version")
+EXPORTS = ("/usr/sbin/exportfs", "-v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ GRANTS: tuple[Grant, ...] = (
         ),
     ),
     Grant(NETPLAN, Text("netplan's configuration of addresses", "netplan 的地址配置")),
+    Grant(
+        DOCKER, Text("Docker's version, where its socket is closed to the login user", "Docker 版本（套接字不可用时）")
+    ),
+    Grant(EXPORTS, Text("what a storage host exports, and to whom", "存储主机导出的目录及对象")),
 )
 
 _ESCAPED = re.compile(r"[,:=\\]")
