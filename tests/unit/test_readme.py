@@ -23,11 +23,10 @@ def test_every_command_it_names_exists() -> None:
 def test_every_flag_it_names_exists() -> None:
     actions = next(a for a in _parser()._actions if a.dest == "command")
     assert isinstance(actions.choices, dict)
-    known = {
-        flag for parser in [_parser(), *actions.choices.values()] for a in parser._actions for flag in a.option_strings
-    }
-    own = {"--peers"}
-    assert set(re.findall(r"--[a-z][a-z-]+", README)) - known - own == set()
+    parsers = [_parser(), *actions.choices.values()]
+    known = {flag for parser in parsers for a in parser._actions for flag in a.option_strings}
+    prose = README.replace(sudoers_file("dstui", "192.0.2.1").strip(), "")
+    assert set(re.findall(r"--[a-z][a-z-]+", prose)) - known == {"--peers"}
 
 
 def test_the_exit_codes_are_the_programs_own() -> None:
