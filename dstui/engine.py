@@ -262,7 +262,7 @@ class Engine:
         ruling, check = judged.ruling, self.catalogue.check(judged.check_id)
         evidence = self._evidence(judged)
         material = canonical({"verdict": ruling.verdict.value, "material": attest.plain(ruling.material)})
-        scrub = self._redactor.text
+        scrub = self._redactor.sentence
         return Finding(
             check_id=check.id,
             target=ruling.target,
@@ -400,7 +400,7 @@ class Engine:
         )
 
     async def _act(self, kind: EventKind, payload: Mapping[str, object], at: float) -> Event:
-        scrubbed = {k: self._redactor.text(v) if isinstance(v, str) else v for k, v in payload.items()}
+        scrubbed = {k: self._redactor.sentence(v) if isinstance(v, str) else v for k, v in payload.items()}
         events = await self._record(Draft(kind, scrubbed, self.identity.person, at))
         return events[0]
 

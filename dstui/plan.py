@@ -96,13 +96,14 @@ def prepared(
 ) -> Site:
     """The site with what operations need from parameters: outbound URLs by group, ports, log directories.
 
+    A mirror in the inventory stands in for its own group only; where the site is offline nothing else is asked.
     `exporters` are written `name:port`.
     """
     urls = {str(k): tuple(str(url) for url in v) for k, v in outbound.items() if isinstance(v, list | tuple)}
     ports = {int(port) for name in exporters if (port := name.rpartition(":")[2]).isdigit()}
     return replace(
         site,
-        outbound=site.outbound or urls,
+        outbound=site.outbound if site.offline else {**urls, **site.outbound},
         head_ports=tuple(head_ports) or site.head_ports,
         log_dirs=site.log_dirs or tuple(log_dirs),
         exporter_ports=tuple(sorted(ports)) or site.exporter_ports,

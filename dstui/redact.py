@@ -95,7 +95,7 @@ _SHORT = 1024
 _ANY_SIGN = re.compile("|".join(sorted({re.escape(sign) for shape in PATTERNS for sign in shape.signs})), _AI)
 """One search instead of one for each sign: quicker for a sentence, slower for a log."""
 
-_STRICT_ASSIGNED = re.compile(rf"""(?:{_WORD})["' ]{{0,8}}[:=]["' ]{{0,8}}[^\s"']{{8,}}""", _AI)
+_STRICT_ASSIGNED = re.compile(rf"""(?P<keep>(?:{_WORD})["' ]{{0,8}}[:=]["' ]{{0,8}})[^\s"']{{8,}}""", _AI)
 
 
 def secret_shape(text: str) -> str | None:
@@ -219,6 +219,10 @@ class Redactor:
         """The text with every known value and every credential-shaped string masked."""
         return self._patterns(self._current().mask(text), cut=False)
 
+    def sentence(self, text: str) -> str:
+        """A sentence of dstui's own: as `text`, but `prohibit-password (the files say so)` is prose, not a secret."""
+        return self._patterns(self._current().mask(clean(text)), cut=False, prose=True)
+
     def octets(self, content: bytes) -> bytes:
         """The same for bytes, which need not be UTF-8."""
         return self.text(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
@@ -250,7 +254,7 @@ class Redactor:
         return exact
 
     @staticmethod
-    def _patterns(text: str, *, cut: bool) -> str:
+    def _patterns(text: str, *, cut: bool, prose: bool = False) -> str:
         if len(text) < _SHORT and not _ANY_SIGN.search(text):
             return text
         lowered = text.lower()
@@ -258,7 +262,8 @@ class Redactor:
             if not any(sign in lowered for sign in shape.signs):
                 continue
             mask = partial(_masked, name=shape.name)
-            text = shape.pattern.sub(mask, text)
+            pattern = _STRICT_ASSIGNED if prose and shape.name == "assigned" else shape.pattern
+            text = pattern.sub(mask, text)
             if cut and shape.cut is not None:
                 text = shape.cut.sub(mask, text)
         return text
