@@ -28,8 +28,7 @@ from fleet import Fleet, sshd_fleet
 from dstui import probes
 from dstui.facts.case import HostSite, Site
 from dstui.facts.raw import Op, OpKind
-from dstui.gather.ssh import Links
-from dstui.inventory.ssh_settings import SshSettings
+from dstui.gather.ssh import Links, SshSettings
 from dstui.sweep import _parse
 
 PARALLEL = 16
@@ -49,8 +48,6 @@ def _site(fleet: Fleet) -> Site:
 def _settings(fleet: Fleet, site: Site) -> Callable[[str], SshSettings]:
     by_name = {
         h.name: SshSettings(
-            name=h.name,
-            local=False,
             address=h.address,
             user="root",
             port=fleet.port,
@@ -79,10 +76,13 @@ async def _bare(fleet: Fleet) -> float:
     gate = asyncio.Semaphore(PARALLEL)
 
     async def one(address: str) -> None:
-        async with gate:
-            options = {"username": "root", "client_keys": keys, "known_hosts": known, "config": None, "agent_path": None}
-            async with asyncssh.connect(address, fleet.port, **options) as connection:
-                await connection.run("true", check=True)
+        async with (
+            gate,
+            asyncssh.connect(
+                address, fleet.port, username="root", client_keys=keys, known_hosts=known, config=None, agent_path=None
+            ) as connection,
+        ):
+            await connection.run("true", check=True)
 
     began = time.perf_counter()
     await asyncio.gather(*(one(address) for address in fleet.addresses))
@@ -175,15 +175,15 @@ def _peer_runs(fleet: Fleet, commands: Sequence[str]) -> dict[str, tuple[float, 
     )
     (work / "test_facts.py").write_text(
         f"import pytest\nCOMMANDS = {tolerant!r}\n"
-        "@pytest.mark.parametrize('command', COMMANDS)\ndef test_fact(host, command):\n    assert host.run(command).rc == 0\n"
+        "@pytest.mark.parametrize('command', COMMANDS)\ndef test_fact(host, command):\n"
+        "    assert host.run(command).rc == 0\n"
     )
     names = ",".join(f"ssh://h{n}" for n in range(len(fleet.addresses)))
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "ANSIBLE_FORKS": str(PARALLEL)}
+    pyinfra = [str(binaries / "pyinfra"), "-y", "--parallel", str(PARALLEL), "inventory.py", "deploy.py"]
     return {
         "ansible-core": _timed([str(binaries / "ansible-playbook"), "-i", "hosts.ini", "facts.yml"], work, environment),
-        "pyinfra": _timed(
-            [str(binaries / "pyinfra"), "-y", "--parallel", str(PARALLEL), "inventory.py", "deploy.py"], work, environment
-        ),
+        "pyinfra": _timed(pyinfra, work, environment),
         "pytest-testinfra": _timed(
             [str(binaries / "py.test"), "-q", f"--hosts={names}", "--ssh-config=ssh_config", "test_facts.py"],
             work,

@@ -80,6 +80,7 @@ class Engine:
         host_timeout: float = 60.0,
         zone: str = "UTC",
         two_people: frozenset[str] = frozenset(),
+        operators: frozenset[str] = frozenset(),
         new_run: bool = False,
         owned: Sequence[Closing] = (),
     ) -> None:
@@ -92,6 +93,7 @@ class Engine:
         self.progress = Progress()
         self.simulated = site.simulated
         self.two_people = two_people
+        self._operators = operators
         self.clock = clock
         self.zone = zone
         self._params = params
@@ -334,6 +336,7 @@ class Engine:
         if person != self.identity.person and not self.identity.changeable:
             me = f"{self.identity.person} ({self.identity.source})"
             raise UsageError(f"you are {me}; the inventory does not let you sign as {person}")
+        self._may_act(person)
         if (why := self.sign_refusal(check_id)) is not None:
             raise UsageError(why.en)
         status = self.checklist().statuses[check_id]
@@ -346,11 +349,17 @@ class Engine:
     async def waive(self, check_id: str, *, approver: str, reason: str, ticket: str, expires_at: float) -> Event:
         """Records a waiver. Raises UsageError when something required is empty or the date is not ahead."""
         self.catalogue.check(check_id)
+        self._may_act(self.identity.person)
         waiver = attest.waiver(
             check_id, person=self.identity.person, approver=approver, reason=reason, ticket=ticket,
             expires_at=expires_at, now=self.clock(),
         )  # fmt: skip
         return await self._act(EventKind.WAIVER, encode_waiver(waiver), waiver.at)
+
+    def _may_act(self, person: str) -> None:
+        """Where the inventory lists operators, nobody else signs or waives; notes are free."""
+        if self._operators and person not in self._operators:
+            raise UsageError(f"{person} is not among the inventory's operators ({', '.join(sorted(self._operators))})")
 
     async def withdraw_waiver(self, check_id: str, *, reason: str) -> Event:
         """Ends the open waiver of a check. Raises UsageError when there is none."""

@@ -285,7 +285,7 @@ def write_starter(arguments: argparse.Namespace) -> int:
 
     if arguments.from_ray:
         nodes = asyncio.run(fetch_ray_nodes(arguments.from_ray, arguments.ray_token))
-        text = starter_from_ray(nodes, arguments.from_ray)
+        text = starter_from_ray(nodes, arguments.from_ray, token_ref=arguments.ray_token)
     elif arguments.host or arguments.from_hosts:
         text = starter_from_hosts([*arguments.host, *_host_lines(arguments.from_hosts)])
     else:

@@ -147,6 +147,7 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         host_timeout=inventory.ssh.host_timeout_s,
         zone=inventory.cluster.timezone,
         two_people=_two_people(catalogue, inventory),
+        operators=frozenset(inventory.document.operators),
         new_run=options.new_run,
         owned=(links,),
     )

@@ -60,7 +60,7 @@ class Site:
     cluster_cidrs: tuple[str, ...] = ()
     log_dirs: tuple[str, ...] = ()
     exporter_ports: tuple[int, ...] = (9100, 9400, 9835)
-    """Ports on which hosts are asked for `/metrics` on 127.0.0.1 (node_exporter, dcgm-exporter, nvidia_gpu_exporter)."""
+    """Ports on which hosts are asked for their own `/metrics` (node_exporter, dcgm-exporter, nvidia_gpu_exporter)."""
     cloud_provider: str = "auto"
     simulated: bool = False
 

@@ -30,7 +30,13 @@ def client(*, timeout: float, verify: ssl.SSLContext | bool = True) -> httpx.Asy
 
 
 async def request(
-    key: str, method: str, url: str, *, headers: Mapping[str, str], timeout: float, client: httpx.AsyncClient
+    key: str,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    timeout: float,  # noqa: ASYNC109 - of each read, handed to httpx
+    client: httpx.AsyncClient,
 ) -> Answer:
     """One request as an Answer: `exit` is the status, `output` the body. Whatever goes wrong is a Missing."""
     source = f"{method} {url}"
