@@ -80,6 +80,7 @@ class Sweep:
         self._missing: dict[str, Missing] = {}
         self._connected = {h.name: asyncio.Event() for h in hosts}
         self._gathered = {(h.name, g): asyncio.Event() for h in hosts for g in plan.groups}
+        self._attempting: set[str] = set()
         self._observed: dict[str, object] = {}
         self._observed_event = {need: asyncio.Event() for need in plan.needs if need != "root-attempt"}
         self._ruled: dict[str, set[str]] = {j.check_id: set() for j in plan.host_judges}
@@ -134,14 +135,28 @@ class Sweep:
 
     async def _gather(self, host: HostSite, link: HostLink) -> None:
         jobs: list[Awaitable[None]] = [self._ask(host, link, batch) for batch in self.plan.batches]
-        if "root-attempt" in self.plan.needs and not host.local:
+        if self._wants_root_attempt(host, link):
+            self._attempting.add(host.name)
             jobs.insert(0, self._attempt_root(host))
         async with asyncio.TaskGroup() as tasks:
             for job in jobs:
                 tasks.create_task(_as_coroutine(job))
 
+    def _wants_root_attempt(self, host: HostSite, link: HostLink) -> bool:
+        """Not where the inventory forbids it, and not from an address that fail2ban would count against us."""
+        asking = [j for j in self.plan.host_judges if "root-attempt" in j.needs]
+        if host.local or not asking:
+            return False
+        params = self.terms.params(asking[0].check_id, host.name)
+        spared = params.texts("fail2ban_ignore")
+        return params.flag("root_login_attempt") and (not spared or link.session.controller_ip in spared)
+
     async def _attempt_root(self, host: HostSite) -> None:
-        outcome = await self.terms.links.try_root(host)
+        try:
+            outcome = await self.terms.links.try_root(host)
+        except Exception:  # not having tried is what the judge then hears; it never makes anything green
+            outcome = "not-tried"
+        self._attempting.discard(host.name)
         session = self.facts[host.name].session
         if session is not None:
             self._set(host.name, session=replace(session, root_attempt=outcome))
@@ -229,7 +244,7 @@ class Sweep:
             return False
         if everything:
             return True
-        if "root-attempt" in judge.needs and (facts.session is None or facts.session.root_attempt == "not-tried"):
+        if "root-attempt" in judge.needs and host.name in self._attempting:
             return False
         return all(self._gathered[host.name, group].is_set() for group in judge.groups)
 

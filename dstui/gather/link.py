@@ -22,7 +22,7 @@ from dstui.gather.shellanswers import DONE as SCRIPT_DONE
 from dstui.gather.wording import Tail, clean, reason_of
 from dstui.model import GatherError, Reason
 
-HELLO_SECONDS = 10.0
+HELLO_SECONDS = 20.0
 """From the exec to the collector's first message; a shell start-up file may take seconds."""
 
 ASIDE_BYTES = 256 * 1024

@@ -197,4 +197,4 @@ def _observed_root(found: _Value | Missing, attempt: str, session: Session | Non
     )
 
 
-JUDGES = (HostJudge("hard.ssh-no-root", ("sshd",), ("sshd",), judge_no_root),)
+JUDGES = (HostJudge("hard.ssh-no-root", ("sshd",), ("sshd",), judge_no_root, ("root-attempt",)),)
