@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dstui import __version__
 from dstui.model import DstuiError, Lang, UsageError
+from dstui.options import Options
 
 if TYPE_CHECKING:
     from dstui.catalogue import Catalogue
-    from dstui.engine import EngineFactory
-    from dstui.opening import Options
+    from dstui.engine import Engine, EngineFactory
 
 EXIT_OPEN, EXIT_FAIL, EXIT_UNKNOWN, EXIT_USAGE = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130
@@ -135,7 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
-    from dstui import headless, opening
+    if arguments.command is None:
+        return _app(_options(arguments), _lang(arguments))
+    if arguments.command == "demo":
+        return _demo(arguments)
+    # The app starts without these: they cost more than its first frame.
+    from dstui import headless
 
     command = arguments.command
     if command == "checks":
@@ -146,16 +152,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return headless.check_inventory(_inventory(arguments), arguments.overlay)
     if command == "sudoers":
         return headless.print_sudoers(arguments.user, arguments.controller)
-    if command == "demo":
-        return _demo(arguments)
-    options = opening.Options(
-        inventory=_inventory(arguments),
-        overlays=tuple(arguments.overlay),
-        journal=arguments.journal,
-        new_run=arguments.new_run,
-        accept_new_host_keys=arguments.accept_new_host_keys,
-        overrides=tuple(arguments.overrides),
-    )
+    options = _options(arguments)
     if command == "run":
         scope = headless.Scope(
             tuple(arguments.section), tuple(arguments.check), arguments.profile, frozenset(arguments.allow_unknown)
@@ -165,13 +162,21 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return headless.export(options, arguments.format, arguments.out, _lang(arguments))
     if command == "runs":
         return headless.list_runs(options, _lang(arguments), arguments.output)
-    if command == "verify":
-        return headless.verify(options, arguments.report)
-    return _app(options, _lang(arguments))
+    return headless.verify(options, arguments.report)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        inventory=_inventory(arguments),
+        overlays=tuple(arguments.overlay),
+        journal=arguments.journal,
+        new_run=arguments.new_run,
+        accept_new_host_keys=arguments.accept_new_host_keys,
+        overrides=tuple(arguments.overrides),
+    )
 
 
 def _app(options: Options, lang: Lang) -> int:
-    from dstui import opening
     from dstui.catalogue import load_catalogue
 
     if not options.inventory.exists():
@@ -180,7 +185,15 @@ def _app(options: Options, lang: Lang) -> int:
             "or look around first with `dstui demo`."
         )
     catalogue = load_catalogue(options.overlays)
-    return _show(lambda: opening.open_engine(options, catalogue), catalogue, lang)
+
+    async def factory() -> Engine:
+        import asyncio
+
+        opening = await asyncio.to_thread(importlib.import_module, "dstui.opening")
+        engine: Engine = await opening.open_engine(options, catalogue)
+        return engine
+
+    return _show(factory, catalogue, lang)
 
 
 def _show(factory: EngineFactory, catalogue: Catalogue, lang: Lang) -> int:

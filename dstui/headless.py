@@ -15,7 +15,8 @@ from pathlib import Path
 from dstui.catalogue import Check, load_catalogue
 from dstui.engine import Engine
 from dstui.model import InventoryError, Lang, UsageError, Verdict
-from dstui.opening import Options, open_engine, site_of, validate_thresholds
+from dstui.opening import open_engine, site_of, validate_thresholds
+from dstui.options import Options
 from dstui.plan import select
 from dstui.report import render, write_atomically
 from dstui.report.escape import visible

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -17,22 +15,11 @@ from dstui.identity import whoami
 from dstui.inventory import Inventory, load_inventory
 from dstui.journal import Journal, default_path
 from dstui.model import CatalogueError, InventoryError, UsageError
+from dstui.options import Options
 from dstui.own_checks import declared_checks
 from dstui.plan import prepared
 from dstui.redact import Redactor
 from dstui.thresholds import effective
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line named."""
-
-    inventory: Path
-    overlays: tuple[Path, ...] = ()
-    journal: Path | None = None
-    new_run: bool = False
-    accept_new_host_keys: bool = False
-    overrides: tuple[str, ...] = ()
 
 
 def parse_overrides(catalogue: Catalogue, written: Sequence[str]) -> dict[str, object]:
