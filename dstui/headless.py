@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dstui.catalogue import Check, load_catalogue
 from dstui.engine import Engine
-from dstui.model import InventoryError, Lang, UsageError, Verdict
+from dstui.model import Finding, InventoryError, Lang, Reason, UsageError, Verdict
 from dstui.opening import open_engine, site_of, validate_thresholds
 from dstui.options import Options
 from dstui.plan import select
@@ -81,6 +81,8 @@ async def _run(factory: Callable[[], Awaitable[Engine]], scope: Scope, lang: Lan
 def _summary(engine: Engine, statuses: Sequence[CheckStatus], code: int, lang: Lang) -> None:
     zh = lang is Lang.ZH
     lines = [""]
+    lost = [h for h in engine.progress.hosts.items() if h[1].phase == "unreachable"]
+    lines += [f"? {_one_line(progress.note, 400)}" for _, progress in sorted(lost)]
     for status in statuses:
         if status.not_green and status.verdict is not Verdict.NOT_RUN:
             lines += _detail(status, lang)
@@ -98,19 +100,34 @@ def _summary(engine: Engine, statuses: Sequence[CheckStatus], code: int, lang: L
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+GROUPS_SHOWN = 8
+"""Different findings shown under a check; `--output json` and the report have them all."""
+
+
 def _detail(status: CheckStatus, lang: Lang) -> list[str]:
     reason = f" ({REASONS[status.reason][lang]})" if status.reason else ""
     title = status.check.title[lang]
-    lines = [f"{MARKS[status.verdict]} {VERDICTS[status.verdict][lang]:<8}{reason} {status.check.id}  {title}"]
+    lines = [f"{MARKS[status.verdict]} {VERDICTS[status.verdict][lang]}{reason}  {status.check.id}  {title}"]
+    alike: dict[tuple[Verdict, str, str], list[str]] = {}
     for finding in status.findings:
-        if finding.verdict in (Verdict.PASS, Verdict.NOT_APPLICABLE):
-            continue
-        observed = _one_line(finding.observed[lang], 160)
-        lines.append(f"    {MARKS[finding.verdict]} {_one_line(finding.target.name, 60)}: {observed}")
-        rule = _one_line(finding.rule[lang], 200)
-        if rule:
-            lines.append(f"      {rule}")
+        if finding.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE):
+            key = (finding.verdict, *_said(finding, lang))
+            alike.setdefault(key, []).append(finding.target.name)
+    for (verdict, observed, rule), names in list(alike.items())[:GROUPS_SHOWN]:
+        shown = ", ".join(_one_line(name, 60) for name in names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+        lines.append(f"    {MARKS[verdict]} {shown}: {_one_line(observed, 160)}")
+        if rule and rule[:60] not in observed:
+            lines.append(f"      {_one_line(rule, 200)}")
+    if len(alike) > GROUPS_SHOWN:
+        lines.append(f"    … +{len(alike) - GROUPS_SHOWN}")
     return lines
+
+
+def _said(finding: Finding, lang: Lang) -> tuple[str, str]:
+    """Observed and rule; what an unreachable host means is said once, above all checks."""
+    if finding.reason is Reason.UNREACHABLE:
+        return REASONS[Reason.UNREACHABLE][lang], ""
+    return finding.observed[lang], finding.rule[lang]
 
 
 def _one_line(text: str, limit: int) -> str:
