@@ -1,0 +1,49 @@
+"""The inventory of the fleet, as an operator would have written it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dstui.demo.cast import Character
+from dstui.demo.gpus import GPUS
+from dstui.demo.network import DATA_NET, MGMT_NET
+from dstui.demo.software import RUNTIME_PYTHON
+from dstui.demo.storage import RUNTIME_USER, SHARE, SOURCE
+from dstui.demo.system import LOGIN
+
+CLUSTER = "demo-fleet"
+
+
+def inventory_yaml(hosts: Sequence[Character], *, port: int, identity: Path, known_hosts: Path) -> str:
+    """The text of inventory.yaml. Hosts are dialled on loopback; their other addresses are for documentation only."""
+    listed = "".join(
+        f"  - {{name: {host.name}, group: gpu, roles: [{'head' if host.number == 1 else 'worker'}], "
+        f"data_ip: {host.data_ip}, mgmt_ip: {host.mgmt_ip}, ssh: {{host: {host.ssh_ip}}}}}  # {host.story}\n"
+        for host in hosts
+    )
+    return f"""\
+# SIMULATED: the embedded fleet of `dstui demo`. None of these hosts exists.
+version: 1
+cluster: {{name: {CLUSTER}, environment: lab, phase: pre}}
+ssh:
+  user: {LOGIN}
+  port: {port}
+  identity_ref: "file:{identity}"
+  agent: false
+  known_hosts: "{known_hosts}"
+  connect_timeout_s: 8
+  host_timeout_s: 30
+  become: sudo-n
+groups:
+  gpu: {{roles: [ray], gpu: true, gpus_per_host: {GPUS}}}
+hosts:
+{listed}network: {{cluster_cidrs: [{DATA_NET}, {MGMT_NET}]}}
+storage: {{shared_path: {SHARE}, source: "{SOURCE}", fs_types: [nfs4]}}
+runtime: {{mode: bare-metal, python: {RUNTIME_PYTHON}, user: {RUNTIME_USER}, docker_required: true}}
+model: {{path: {SHARE}/models/deepseek-llm-67b-chat, served_name: deepseek-llm-67b-chat, size_gb: 135}}
+ray:
+  ports: {{node_manager: 10010, object_manager: 10011, runtime_env_agent: 10012, dashboard_agent_grpc: 10013,
+          metrics_export: 10014, worker_min: 10020, worker_max: 19999}}
+cloud: {{provider: none}}
+"""

@@ -1,0 +1,130 @@
+"""Sets up the demo: keys, server, inventory and journal in a directory of their own, and an engine over all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dstui.catalogue import load_catalogue
+from dstui.demo.cast import MOST_HOSTS, cast
+from dstui.demo.choreographer import DemoChoreographer
+from dstui.demo.fleet import Fleet, Keys
+from dstui.demo.inventory import inventory_yaml
+from dstui.engine import Engine
+from dstui.gather.choreographer import Choreographer
+from dstui.gather.ssh import Links, SshSettings
+from dstui.identity import whoami
+from dstui.inventory import Inventory, load_inventory
+from dstui.journal import Journal
+from dstui.model import UsageError
+from dstui.opening import ParamSource, site_of, validate_thresholds
+from dstui.redact import Redactor
+
+
+@dataclass(slots=True)
+class Stage:
+    """What exists only for one demo. `strike` may be called again; it is also called when the interpreter ends."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="dstui-demo-")))
+    fleet: Fleet | None = None
+    journal: Journal | None = None
+
+    def __post_init__(self) -> None:
+        atexit.register(self.strike)
+
+    @property
+    def identity(self) -> Path:
+        return self.folder / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    def strike(self) -> None:
+        """Ends the server and removes the directory with everything in it."""
+        atexit.unregister(self.strike)
+        if self.journal is not None:
+            self.journal.close()
+        if self.fleet is not None:
+            self.fleet.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self.strike)
+
+
+def set_stage(hosts: int, clock: Callable[[], float]) -> Engine:
+    """The engine of a demo with its server running. Raises UsageError; nothing is left behind then."""
+    if not 1 <= hosts <= MOST_HOSTS:
+        raise UsageError(f"--hosts {hosts}: from 1 to {MOST_HOSTS}")
+    stage = Stage()
+    try:
+        return _engine(stage, hosts, clock)
+    except BaseException:
+        stage.strike()
+        raise
+
+
+def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
+    fleet = stage.fleet = Fleet(cast(hosts), Keys.fresh())
+    fleet.start()
+    catalogue, inventory = load_catalogue(), _inventory(stage, fleet)
+    validate_thresholds(catalogue, inventory)
+    site = replace(site_of(catalogue, inventory, {}), simulated=True)
+    params = ParamSource(catalogue, inventory, {})
+    journal = stage.journal = Journal(stage.folder / "demo.journal", site.name, simulated=True)
+    links = Links(lambda name: _settings(inventory, name, stage), max_parallel=inventory.ssh.max_parallel)
+    real = Choreographer(site, params, {}, inventory.secrets)
+    return Engine(
+        catalogue=catalogue,
+        site=site,
+        params=params,
+        journal=journal,
+        links=links,
+        choreography=DemoChoreographer(real, fleet, params("hard.firewall", None).counts("sensitive_ports")),
+        identity=whoami(changeable=inventory.sign.identity_changeable),
+        redactor=Redactor(inventory.secrets),
+        clock=clock,
+        host_timeout=inventory.ssh.host_timeout_s,
+        zone=inventory.cluster.timezone,
+        owned=(links, stage),
+    )
+
+
+def _inventory(stage: Stage, fleet: Fleet) -> Inventory:
+    _write_private(stage.identity, fleet.keys.client.export_private_key())
+    public = fleet.keys.server.export_public_key().decode("ascii").strip()
+    known = "".join(f"[{host.ssh_ip}]:{fleet.port} {public}\n" for host in fleet.characters)
+    _write_private(stage.known_hosts, known.encode())
+    path = stage.folder / "inventory.yaml"
+    text = inventory_yaml(fleet.characters, port=fleet.port, identity=stage.identity, known_hosts=stage.known_hosts)
+    _write_private(path, text.encode())
+    return load_inventory(path)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _settings(inventory: Inventory, name: str, stage: Stage) -> SshSettings:
+    told = inventory.ssh_for(name)
+    return SshSettings(
+        address=told.address,
+        user=told.user,
+        port=told.port,
+        identity=stage.identity,
+        agent=told.agent,
+        known_hosts=told.known_hosts,
+        connect_timeout=told.connect_timeout,
+        command_timeout=told.command_timeout,
+        host_timeout=told.host_timeout,
+        become=told.become,
+    )
