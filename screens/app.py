@@ -1,0 +1,408 @@
+"""The app: shows the catalogue at once, opens the engine behind it, and turns keys into what the engine does.
+
+Importing this stays light: other screens, and everything that touches hosts, are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.worker import Worker
+
+from dstui.catalogue import Catalogue, Check
+from dstui.model import DstuiError, Lang, SideEffect, Text, UsageError
+from dstui.progress import Progress
+from dstui.state import State, checklist
+from screens import words
+from screens.base import HouseModal, HouseScreen
+from screens.checklist import ChecklistScreen
+from screens.clock import RepaintClock
+from screens.keys import BY_ID, bindings
+from screens.marks import COUNTED, OF_STANDING
+from screens.moment import Masthead, Moment, counts
+from screens.outline import next_open
+from screens.plain import one_line
+from screens.themes import NIGHT
+from screens.times import span
+
+if TYPE_CHECKING:
+    from dstui.engine import Engine
+
+AGEING_SECONDS = 30.0
+"""How often staleness and expiry are looked at while nothing else happens."""
+
+
+class DstuiApp(App[str]):
+    """Returns None when the operator quits, else a sentence that says why it could not go on."""
+
+    CSS_PATH = "house.tcss"
+    TITLE = "dstui"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"checklist": ChecklistScreen}
+    DEFAULT_MODE = "checklist"
+    ESCAPE_TO_MINIMIZE = False
+    NOTIFICATION_TIMEOUT = 6
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("run-all", "run-failed", "export", "language", "help", "quit")
+
+    def __init__(
+        self,
+        engine: Callable[[], Awaitable[Engine]] | Engine,
+        catalogue: Catalogue,
+        *,
+        lang: Lang = Lang.EN,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`engine` may be a factory: the first paint comes before it is awaited. `clock` is used until there is one."""
+        super().__init__()
+        self.animation_level = "none"  # people sit behind two SSH hops; a scroll that glides is a scroll that lags
+        self.lang = lang
+        self.engine: Engine | None = None
+        self.moment = self._first_moment(catalogue, clock())
+        self._engine_source = engine
+        self._catalogue = catalogue
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._run_worker: Worker[None] | None = None
+        self._told: set[str] = set()
+        self.repaint_clock: RepaintClock
+
+    def _first_moment(self, catalogue: Catalogue, now: float) -> Moment:
+        unknown = checklist(State(), catalogue, now, built=frozenset())
+        return Moment(catalogue, unknown, Progress(), self.lang, now, opened=False)
+
+    # Opening and closing
+
+    def on_mount(self) -> None:
+        self.register_theme(NIGHT)
+        self.theme = NIGHT.name
+        self.repaint_clock = RepaintClock(self, self.repaint, self.spin, lambda: self.moment.progress.running)
+        self.set_interval(AGEING_SECONDS, self.repaint_clock.changed)
+        self.call_after_refresh(self._begin_opening)
+
+    def _begin_opening(self) -> None:
+        self.run_worker(self._open_engine(), name="open", exit_on_error=False)
+
+    async def _open_engine(self) -> None:
+        """Reads inventory and journal behind the first paint; the app ends with the sentence when that fails."""
+        source = self._engine_source
+        try:
+            engine = await source() if callable(source) else source
+            self.engine = engine
+            self.repaint()
+        except DstuiError as error:
+            self.exit(result=str(error), return_code=3)
+            return
+        except Exception as error:
+            # Whatever broke while opening, the operator gets a sentence on a sane terminal, not a traceback.
+            why = f"{type(error).__name__}: {error}"
+            self.exit(result=one_line(words.OPEN_FAILED[self.lang].format(why=why)), return_code=3)
+            return
+        self._unsubscribe = engine.subscribe(self.repaint_clock.changed)
+        self.run_worker(self._follow(engine), name="follow", exit_on_error=False)
+
+    async def _follow(self, engine: Engine) -> None:
+        try:
+            await engine.follow()
+        except Exception as error:
+            self.tell(words.FOLLOW_FAILED[self.lang].format(why=_sentence(error)), severity="error")
+
+    async def on_unmount(self) -> None:
+        self._unsubscribe()
+        if self.engine is not None:
+            await self.engine.aclose()
+
+    # Painting
+
+    def repaint(self) -> None:
+        """Takes a new look at the state and lets the screen show it."""
+        if not self.is_running:
+            return
+        self.moment = self._look()
+        for screen in self._our_screens():
+            screen.repaint()
+
+    def _our_screens(self) -> list[HouseScreen | HouseModal[Any]]:
+        """The screens on the stack that have their widgets: not one that is just being opened or closed."""
+        return [s for s in self.screen_stack if isinstance(s, HouseScreen | HouseModal) and s.is_mounted]
+
+    def spin(self) -> None:
+        """One step of the spinner, and the seconds of what runs."""
+        if self.engine is None or not self.is_running:
+            return
+        self.moment = replace(self.moment, now=self.engine.clock(), frame=self.moment.frame + 1)
+        for screen in self._our_screens()[-1:]:
+            screen.spin()
+
+    def _look(self) -> Moment:
+        engine = self.engine
+        if engine is None:
+            return replace(self.moment, lang=self.lang)
+        now = engine.clock()
+        return Moment(
+            catalogue=engine.catalogue,
+            checklist=engine.checklist(now),
+            progress=engine.progress,
+            lang=self.lang,
+            now=now,
+            masthead=_masthead(engine),
+            history=engine.state.history,
+            last_run=engine.state.last_run,
+            built=engine.built,
+            opened=True,
+            frame=self.moment.frame,
+        )
+
+    # Telling
+
+    def tell(self, sentence: str, *, severity: str = "information") -> None:
+        """A notification; remote text in it is never markup."""
+        level = severity if severity in ("information", "warning", "error") else "information"
+        self.notify(one_line(sentence), severity=level, markup=False)  # type: ignore[arg-type]
+
+    def tell_once(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self.tell(sentence, severity="error")
+
+    # Running
+
+    def run_checks(self, ids: Sequence[str], name: Text | None = None, *, resume: bool = False) -> None:
+        """Runs those of `ids` that have a probe; asks first when one of them does more than look."""
+        engine = self._opened_engine()
+        if engine is None:
+            return
+        if engine.progress.running:
+            self.tell(words.RUN_BUSY[self.lang].format(run=engine.progress.run), severity="warning")
+            return
+        chosen = tuple(check_id for check_id in ids if check_id in engine.built)
+        if not chosen:
+            what = name[self.lang] if name is not None else words.CHECKLIST[self.lang]
+            self.tell(words.NOTHING_TO_RUN[self.lang].format(what=what), severity="warning")
+            return
+        risky = [c for c in map(engine.catalogue.check, chosen) if c.side_effect in (SideEffect.S3, SideEffect.S4)]
+        if not risky:
+            self._start_run(engine, chosen, resume=resume)
+            return
+        from screens.confirm import confirm_risk
+
+        self.push_screen(
+            confirm_risk(risky),
+            lambda answer: self._start_run(engine, chosen, resume=resume) if answer == "yes" else None,
+        )
+
+    def _start_run(self, engine: Engine, chosen: Sequence[str], *, resume: bool) -> None:
+        self._run_worker = self.run_worker(
+            self._run(engine, tuple(chosen), resume=resume), name="run", group="run", exit_on_error=False
+        )
+
+    async def _run(self, engine: Engine, chosen: tuple[str, ...], *, resume: bool) -> None:
+        """One run, announced at its end. Whatever ends it early becomes a sentence."""
+        started = engine.clock()
+        try:
+            await engine.run(chosen, resume=resume)
+        except DstuiError as error:
+            self.tell(str(error), severity="error")
+            return
+        except Exception as error:
+            self.tell(words.RUN_FAILED[self.lang].format(why=_sentence(error)), severity="error")
+            return
+        finally:
+            self.repaint_clock.changed()
+        self._announce(engine, chosen, engine.clock() - started)
+
+    def _announce(self, engine: Engine, chosen: Sequence[str], elapsed: float) -> None:
+        statuses = engine.checklist(engine.clock()).statuses
+        found = counts(statuses[check_id] for check_id in chosen)
+        marks = [(OF_STANDING[standing], found[standing]) for standing in COUNTED if standing in found]
+        told = ", ".join(f"{mark.sign} {count} {mark.word[self.lang]}" for mark, count in marks)
+        run = engine.progress.run
+        self.tell(words.RUN_FINISHED[self.lang].format(run=run, elapsed=span(elapsed), counts=told))
+
+    def stop_run(self) -> None:
+        """Cancels the run under way; what settled is recorded."""
+        worker, engine = self._run_worker, self.engine
+        if worker is not None and engine is not None and engine.progress.running:
+            run = engine.progress.run
+            worker.cancel()
+            self.tell(words.RUN_STOPPED[self.lang].format(run=run), severity="warning")
+
+    def resume_run(self) -> None:
+        """Goes on with the run that was cut short."""
+        engine = self._opened_engine()
+        if engine is not None and (cut := engine.interrupted()) is not None:
+            self.run_checks(cut.checks, resume=True)
+
+    def action_run_all(self) -> None:
+        if (engine := self._opened_engine()) is not None:
+            self.run_checks(engine.select())
+
+    def action_run_failed(self) -> None:
+        engine = self._opened_engine()
+        if engine is None:
+            return
+        again = engine.select(failed_only=True)
+        if again:
+            self.run_checks(again)
+        else:
+            self.tell(words.NOTHING_FAILED[self.lang])
+
+    def _opened_engine(self) -> Engine | None:
+        if self.engine is None:
+            self.tell(words.NOT_OPENED[self.lang], severity="warning")
+        return self.engine
+
+    # Opening screens
+
+    def open_finding(self, check_id: str) -> None:
+        from screens.finding import FindingScreen
+
+        self.push_screen(FindingScreen(check_id))
+
+    def neighbour(self, check_id: str, step: int) -> str | None:
+        """The next or previous check that is not green, in document order."""
+        return next_open(self.moment.catalogue.checks, self.moment, check_id, step)
+
+    def back_to(self, check_id: str) -> None:
+        """Closes the screen on top; the checklist's cursor goes to the check that was open."""
+        self.pop_screen()
+        if isinstance(self.screen, ChecklistScreen):
+            self.screen.reveal(check_id)
+
+    def open_host(self, name: str) -> None:
+        from screens.host import HostScreen
+
+        self.push_screen(HostScreen(name))
+
+    def open_form(self, form: str, check: Check | None, target_key: str = "") -> None:
+        """Opens the sign-off, waiver or note form of a check."""
+        if check is None:
+            self.tell(words.PICK_A_CHECK[self.lang], severity="warning")
+            return
+        if self._opened_engine() is None:
+            return
+        from screens.acts import form_for
+
+        self.push_screen(form_for(form, check, target_key))
+
+    def action_export(self) -> None:
+        if self._opened_engine() is not None:
+            from screens.export import ExportForm
+
+            self.push_screen(ExportForm())
+
+    def action_help(self) -> None:
+        from screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    def action_language(self) -> None:
+        self.lang = Lang.EN if self.lang is Lang.ZH else Lang.ZH
+        self.moment = self._look()
+        for screen in self._our_screens():
+            screen.relabel()
+
+    async def action_quit(self) -> None:
+        """Leaves; asks only while something runs."""
+        engine = self.engine
+        if engine is None or not engine.progress.running:
+            self.exit()
+            return
+        from screens.confirm import confirm_quit
+
+        self.push_screen(confirm_quit(engine.progress), self._quit_answered)
+
+    def _quit_answered(self, answer: str | None) -> None:
+        if answer == "yes":
+            if self._run_worker is not None:
+                self._run_worker.cancel()
+            self.exit()
+        elif answer == "stop":
+            self.stop_run()
+
+    # Commands by name
+
+    def action_command_palette(self) -> None:
+        from textual.command import CommandPalette
+
+        if not isinstance(self.screen, CommandPalette):
+            prompt = words.PALETTE_PROMPT[self.lang]
+            self.push_screen(CommandPalette(placeholder=prompt, id="--command-palette"))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette lists, in the language of the screen."""
+        lang, engine = self.lang, self.engine
+        for name in ("run-all", "run-failed", "export", "language", "help"):
+            key = BY_ID[name]
+            action = f"app.{key.action}"
+            yield SystemCommand(f"{key.label[lang]} ({key.face[lang]})", key.tip[lang], _runs(self, action))
+        if isinstance(screen, HouseScreen):
+            for name in ("run-this", "next-open", "filter", "search", "sign", "waive", "note", "host", "copy"):
+                key = BY_ID[name]
+                if hasattr(screen, f"action_{key.action}"):
+                    face = f"{key.label[lang]} ({key.face[lang]})"
+                    yield SystemCommand(face, key.tip[lang], _runs(self, f"screen.{key.action}"))
+        if engine is not None and engine.progress.running:
+            yield SystemCommand(words.CMD_STOP[lang], words.CMD_STOP_TIP[lang], self.stop_run)
+        elif engine is not None and engine.interrupted() is not None:
+            yield SystemCommand(words.CMD_RESUME[lang], words.CMD_RESUME_TIP[lang], self.resume_run)
+        yield SystemCommand(words.CMD_THEME[lang], words.CMD_THEME_TIP[lang], self.action_change_theme)
+        shot = words.CMD_SCREENSHOT
+        yield SystemCommand(shot[lang], words.CMD_SCREENSHOT_TIP[lang], lambda: self.deliver_screenshot())
+        leave = BY_ID["quit"]
+        yield SystemCommand(f"{leave.label[lang]} (q)", leave.tip[lang], _runs(self, "app.quit"))
+
+
+def _runs(app: App[str], action: str) -> Callable[[], object]:
+    async def act() -> None:
+        await app.run_action(action)
+
+    return act
+
+
+def _sentence(error: Exception) -> str:
+    """An error in one line: a DstuiError speaks for itself, anything else is named."""
+    return str(error) if isinstance(error, DstuiError) else f"{type(error).__name__}: {error}"
+
+
+def _masthead(engine: Engine) -> Masthead:
+    site, progress = engine.site, engine.progress
+    run = engine.state.last_run
+    reached = asked = 0
+    for host in site.hosts:
+        facts = engine.host_facts(host.name)
+        phase = progress.hosts[host.name].phase if host.name in progress.hosts else ""
+        if phase == "unreachable" or (phase not in ("gathering", "done") and facts and facts.unreachable):
+            asked += 1
+        elif phase in ("gathering", "done") or facts is not None:
+            asked, reached = asked + 1, reached + 1
+    return Masthead(
+        cluster=site.name,
+        environment=site.environment,
+        operator=engine.identity.person,
+        simulated=engine.simulated or engine.state.simulated,
+        run=run.number if run else 0,
+        run_at=run.started_at if run else 0.0,
+        interrupted=engine.interrupted() is not None and not progress.running,
+        hosts=len(site.hosts),
+        gpus=sum(host.gpus_per_host or 0 for host in site.hosts if host.gpu),
+        reachable=reached,
+        asked=asked,
+        broken_at=engine.state.broken_at,
+    )
+
+
+def run_app(engine: Callable[[], Awaitable[Engine]], catalogue: Catalogue, lang: Lang) -> int:
+    """Runs the app. Returns 0, or raises UsageError with the sentence when it could not go on."""
+    app = DstuiApp(engine, catalogue, lang=lang)
+    sentence = app.run()
+    if sentence:
+        raise UsageError(sentence)
+    return app.return_code or 0
+
+
+__all__ = ["DstuiApp", "run_app"]

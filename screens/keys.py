@@ -1,0 +1,167 @@
+"""Every key of every screen, once: what it is called, what it does, where the footer shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+from dstui.model import Text, same
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. `id` is also its action (`run-this` → `action_run_this`); `dangerous` ones ask before they act."""
+
+    id: str
+    key: str
+    label: Text
+    tip: Text
+    shown: Text | None = None
+    dangerous: bool = False
+    act: str = ""
+
+    @property
+    def face(self) -> Text:
+        """How the key is written on screen."""
+        return self.shown or same(self.key)
+
+    @property
+    def action(self) -> str:
+        """The action's name without `action_`; with its argument where it has one."""
+        return self.act or self.id.replace("-", "_")
+
+
+ALL: tuple[Key, ...] = (
+    Key(
+        "run-this",
+        "r",
+        Text("run", "运行"),
+        Text("run this check, or this section's checks", "运行这一项，或这一节的全部检查"),
+    ),
+    Key(
+        "run-all", "R", Text("run all", "全部运行"), Text("run every check that has a probe", "运行所有可自动检查的项")
+    ),
+    Key(
+        "run-failed",
+        "F",
+        Text("re-run red", "重跑未过"),
+        Text("run again what failed or is unknown", "重新运行失败和未知的项"),
+    ),
+    Key(
+        "open",
+        "enter",
+        Text("open", "打开"),
+        Text("open the findings; on a heading: fold or unfold", "打开详情；在标题上：折叠或展开"),
+        same("enter"),
+    ),
+    Key(
+        "next-open",
+        "n",
+        Text("next not-green", "下一未过"),
+        Text("go to the next check that is not green", "跳到下一个未通过的项"),
+    ),
+    Key(
+        "previous-open",
+        "N",
+        Text("previous", "上一未过"),
+        Text("go to the previous check that is not green", "跳到上一个未通过的项"),
+    ),
+    Key(
+        "filter",
+        "f",
+        Text("filter", "筛选"),
+        Text("show only what is not green, or all again", "只看未通过的项，再按恢复"),
+    ),
+    Key(
+        "search",
+        "slash",
+        Text("search", "搜索"),
+        Text("search ids, titles in both languages and sections", "按编号、中英文标题、章节搜索"),
+        same("/"),
+    ),
+    Key("sign", "s", Text("sign", "签署"), Text("vouch for this check in your name", "以本人名义签署这一项")),
+    Key(
+        "waive",
+        "w",
+        Text("waive", "豁免"),
+        Text("waive with approver, reason and expiry; or withdraw", "豁免（批准人、理由、到期日），或撤回豁免"),
+    ),
+    Key("note", "o", Text("note", "备注"), Text("add a note", "添加备注")),
+    Key(
+        "export",
+        "e",
+        Text("export", "导出"),
+        Text("write the report as Markdown or JSON", "导出 Markdown 或 JSON 报告"),
+    ),
+    Key("language", "l", Text("中文", "English"), Text("switch to Chinese", "切换到英文")),
+    Key("fold", "space", Text("fold", "折叠"), Text("fold or unfold", "折叠或展开"), Text("space", "空格")),
+    Key(
+        "fold-left",
+        "left",
+        Text("fold", "折叠"),
+        Text("fold, or go to the heading above", "折叠，或回到上级标题"),
+        same("←"),
+    ),
+    Key("unfold", "right", Text("unfold", "展开"), Text("unfold", "展开"), same("→")),
+    Key(
+        "other-pane", "tab", Text("other pane", "切换窗格"), Text("tree or detail", "在清单和详情之间切换"), same("tab")
+    ),
+    Key(
+        "help",
+        "question_mark",
+        Text("all keys", "全部按键"),
+        Text("all keys and marks", "全部按键和标记说明"),
+        same("?"),
+    ),
+    Key(
+        "back",
+        "escape",
+        Text("back", "返回"),
+        Text("back, or clear search and filter", "返回，或清除搜索和筛选"),
+        same("esc"),
+    ),
+    Key("quit", "q", Text("quit", "退出"), Text("quit; asks only while something runs", "退出；只有在运行中才会询问")),
+    Key("palette", "ctrl+p", Text("commands", "命令"), Text("all commands by name", "按名称查找命令"), same("ctrl+p")),
+    Key("tab-next", "right_square_bracket", Text("next tab", "下一页"), Text("next tab", "下一页"), same("]")),
+    Key(
+        "tab-previous", "left_square_bracket", Text("previous tab", "上一页"), Text("previous tab", "上一页"), same("[")
+    ),
+    Key("tab-1", "1", Text("observed", "观察"), Text("tab 1 of the finding", "详情第 1 页"), act="go_tab(0)"),
+    Key("tab-2", "2", Text("commands", "命令"), Text("tab 2 of the finding", "详情第 2 页"), act="go_tab(1)"),
+    Key("tab-3", "3", Text("facts", "事实"), Text("tab 3 of the finding", "详情第 3 页"), act="go_tab(2)"),
+    Key("tab-4", "4", Text("history", "历史"), Text("tab 4 of the finding", "详情第 4 页"), act="go_tab(3)"),
+    Key("tab-5", "5", Text("rule", "规则"), Text("tab 5 of the finding", "详情第 5 页"), act="go_tab(4)"),
+    Key("copy", "y", Text("copy", "复制"), Text("copy the command (under the cursor)", "复制（光标处的）命令")),
+    Key("host", "g", Text("host", "主机"), Text("go to everything known of this host", "查看这台主机的全部信息")),
+    Key("submit", "ctrl+s", Text("record", "提交"), Text("record it", "提交并记录"), same("ctrl+s")),
+    Key(
+        "withdraw",
+        "ctrl+r",
+        Text("withdraw waiver", "撤回豁免"),
+        Text("withdraw the open waiver", "撤回当前豁免"),
+        same("ctrl+r"),
+    ),
+    Key("language-form", "ctrl+l", Text("中文", "English"), Text("switch to Chinese", "切换到英文"), same("ctrl+l")),
+    Key("yes", "y", Text("yes", "是"), Text("yes", "是")),
+    Key("no", "n", Text("no", "否"), Text("no", "否")),
+    Key("stop-run", "x", Text("stop the run", "停止运行"), Text("stop the run and stay", "停止运行并留下")),
+)
+
+BY_ID: Mapping[str, Key] = {key.id: key for key in ALL}
+
+
+def bindings(*ids: str, prefix: str = "") -> list[BindingType]:
+    """Textual bindings for some keys. `prefix` names another namespace (`app.`, `screen.`)."""
+    return [
+        Binding(
+            BY_ID[name].key,
+            prefix + BY_ID[name].action,
+            BY_ID[name].label.en,
+            show=False,
+            tooltip=BY_ID[name].tip.en,
+            id=name,
+        )
+        for name in ids
+    ]
