@@ -23,13 +23,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import asyncssh
-from fleet import Fleet, sshd_fleet
 
 from dstui import probes
 from dstui.facts.case import HostSite, Site
 from dstui.facts.raw import Op, OpKind
 from dstui.gather.ssh import Links, SshSettings
 from dstui.sweep import _parse
+
+from fleet import Fleet, sshd_fleet
 
 PARALLEL = 16
 GROUPS = ("os", "cpu", "mem", "disk", "listeners")

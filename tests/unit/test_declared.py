@@ -224,9 +224,10 @@ def test_every_cause_is_said() -> None:
 def test_the_material_changes_with_what_was_found_only() -> None:
     first = _judge(_match(OFFSET, Comparison("<", 1)))
     again = _judge(_match(OFFSET, Comparison("<", 1)), output=CHRONY.replace("3\n", "4\n"))
-    other = _judge(_match(OFFSET, Comparison("<", 1)), output=CHRONY.replace("012911", "012912"))
-    assert first.material == again.material
-    assert first.material != other.material
+    moved = _judge(_match(OFFSET, Comparison("<", 1)), output=CHRONY.replace("012911", "012912"))
+    over = _judge(_match(OFFSET, Comparison("<", 0.000001)))
+    assert first.material == again.material == moved.material
+    assert first.material["looks"] != over.material["looks"]
 
 
 def _any_expectation() -> st.SearchStrategy[Expectation]:

@@ -60,7 +60,7 @@ class CannedLink:
             answers[op.key] = Answer(op.key, op.source, content or "", missing=missing)
         return Raw(answers)
 
-    async def call(self, verb: str, *, timeout: float, **args: object) -> Mapping[str, object]:
+    async def call(self, verb: str, *, timeout: float, **args: object) -> Mapping[str, object]:  # noqa: ASYNC109
         raise GatherError(Reason.TOOL_MISSING, "no such verb here")
 
     async def close(self) -> None:
@@ -96,7 +96,9 @@ class Bench:
     def files(gib: float = 256.0) -> dict[str, str]:
         return {"/proc/meminfo": MEMINFO.format(kib=int(gib * 1024 * 1024))}
 
-    def open(self, *, new_run: bool = False, changeable: bool = False, site: Site = SITE) -> Engine:
+    def open(
+        self, *, new_run: bool = False, changeable: bool = False, site: Site = SITE, operators: tuple[str, ...] = ()
+    ) -> Engine:
         async def choreography(need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
             if need == "nonce":
                 return NonceMatrix("r", "/mnt/s", (), (), missing)
@@ -109,6 +111,7 @@ class Bench:
             catalogue=self.catalogue, site=site, params=params, journal=Journal(self.path, "ds-test"),
             links=self.pool, choreography=choreography, identity=Identity("li.na", "login", changeable),
             redactor=Redactor(SecretStore({})), clock=lambda: self.now, new_run=new_run,
+            operators=frozenset(operators),
         )  # fmt: skip
         return self.engine
 
@@ -436,3 +439,12 @@ async def test_listeners_can_leave(bench: Bench) -> None:
     before = len(calls)
     await engine.note("hw.memory", target=None, text="y")
     assert len(calls) == before
+
+
+async def test_where_operators_are_named_nobody_else_signs_or_waives(bench: Bench) -> None:
+    engine = bench.open(operators=("zhang.wei",))
+    with pytest.raises(UsageError, match="operators"):
+        await engine.sign("team.trained", person="li.na", role="", note="x", link="")
+    with pytest.raises(UsageError, match="operators"):
+        await engine.waive("hw.memory", approver="zhang.wei", reason="ordered", ticket="", expires_at=NOW + DAY)
+    await engine.note("hw.memory", target=None, text="everybody may")

@@ -44,7 +44,7 @@ def missing(reason: Reason, why: str = "why") -> Answer:
 
 
 def disks(raw: Raw) -> dict[str, Disk]:
-    local = parse(raw).local
+    local = parse(Raw({"disk.path": value({}), **raw.answers})).local
     assert not isinstance(local, Missing)
     return {disk.name: disk for disk in local}
 

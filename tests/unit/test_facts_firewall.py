@@ -396,7 +396,7 @@ def test_rules_from_what_could_be_seen(answers, fate):
         ),
         (
             {"nft": {"output": '{"nftables": []}', "exit": 0, "output_bytes": 9_000_000}, "iptables": ABSENT},
-            Reason.PARSE_ERROR,
+            Reason.BUDGET,
         ),
         ({}, Reason.NOT_RUN),
     ],

@@ -149,7 +149,7 @@ def test_kill_9_loses_nothing_that_was_said_to_be_recorded(journal: Journal) -> 
 
 
 def test_another_clusters_journal_is_refused(journal: Journal) -> None:
-    with pytest.raises(JournalError, match="'ds-prod'.*'other'"):
+    with pytest.raises(JournalError, match=r"'ds-prod'.*'other'"):
         Journal(journal.path, "other")
 
 

@@ -1,4 +1,4 @@
-"""The fold: what rows make of a check, its marks and the gate. Green needs every target looked at, fresh and unwaived."""
+"""The fold: what rows make of a check, its marks and the gate. Green needs every target looked at, and fresh."""
 
 from itertools import count
 
