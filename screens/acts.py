@@ -91,7 +91,7 @@ class SignForm(ActForm):
         lines = self.subject(width)
         for group in grouped(status.findings)[:SHOWN_GROUPS]:
             mark = OF_VERDICT[group.first.verdict]
-            text = f"{mark.sign} {name_of(group, lang)}: {one_line(said_of(group.first, lang))}"
+            text = f"{mark.sign} {name_of(group, lang)}{words.COLON[lang]}{one_line(said_of(group.first, lang))}"
             lines.extend(labelled("", text, width, LABEL, mark.tone if mark.tone is not Tone.PASS else Tone.PLAIN))
         lines.extend(labelled(words.EVIDENCE_HASH[lang], self._evidence(), width, LABEL))
         lines.append(BLANK)

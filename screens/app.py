@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.worker import Worker
+from textual.worker import Worker, WorkerCancelled, WorkerFailed
 
 from dstui.catalogue import Catalogue, Check
 from dstui.model import DstuiError, Lang, SideEffect, Text, UsageError
@@ -23,7 +24,7 @@ from screens import words
 from screens.base import HouseModal, HouseScreen
 from screens.checklist import ChecklistScreen
 from screens.clock import RepaintClock
-from screens.keys import BY_ID, bindings
+from screens.keys import bindings
 from screens.marks import COUNTED, OF_STANDING
 from screens.moment import Masthead, Moment, counts
 from screens.outline import next_open
@@ -113,6 +114,11 @@ class DstuiApp(App[str]):
 
     async def on_unmount(self) -> None:
         self._unsubscribe()
+        if self._run_worker is not None and not self._run_worker.is_finished:
+            # The engine closes its links and the journal only after the run has let go of them.
+            self._run_worker.cancel()
+            with suppress(WorkerCancelled, WorkerFailed):
+                await self._run_worker.wait()
         if self.engine is not None:
             await self.engine.aclose()
 
@@ -219,7 +225,7 @@ class DstuiApp(App[str]):
         statuses = engine.checklist(engine.clock()).statuses
         found = counts(statuses[check_id] for check_id in chosen)
         marks = [(OF_STANDING[standing], found[standing]) for standing in COUNTED if standing in found]
-        told = ", ".join(f"{mark.sign} {count} {mark.word[self.lang]}" for mark, count in marks)
+        told = words.AND_ALSO[self.lang].join(f"{mark.sign} {count} {mark.word[self.lang]}" for mark, count in marks)
         run = engine.progress.run
         self.tell(words.RUN_FINISHED[self.lang].format(run=run, elapsed=span(elapsed), counts=told))
 
@@ -335,33 +341,9 @@ class DstuiApp(App[str]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the palette lists, in the language of the screen."""
-        lang, engine = self.lang, self.engine
-        for name in ("run-all", "run-failed", "export", "language", "help"):
-            key = BY_ID[name]
-            action = f"app.{key.action}"
-            yield SystemCommand(f"{key.label[lang]} ({key.face[lang]})", key.tip[lang], _runs(self, action))
-        if isinstance(screen, HouseScreen):
-            for name in ("run-this", "next-open", "filter", "search", "sign", "waive", "note", "host", "copy"):
-                key = BY_ID[name]
-                if hasattr(screen, f"action_{key.action}"):
-                    face = f"{key.label[lang]} ({key.face[lang]})"
-                    yield SystemCommand(face, key.tip[lang], _runs(self, f"screen.{key.action}"))
-        if engine is not None and engine.progress.running:
-            yield SystemCommand(words.CMD_STOP[lang], words.CMD_STOP_TIP[lang], self.stop_run)
-        elif engine is not None and engine.interrupted() is not None:
-            yield SystemCommand(words.CMD_RESUME[lang], words.CMD_RESUME_TIP[lang], self.resume_run)
-        yield SystemCommand(words.CMD_THEME[lang], words.CMD_THEME_TIP[lang], self.action_change_theme)
-        shot = words.CMD_SCREENSHOT
-        yield SystemCommand(shot[lang], words.CMD_SCREENSHOT_TIP[lang], lambda: self.deliver_screenshot())
-        leave = BY_ID["quit"]
-        yield SystemCommand(f"{leave.label[lang]} (q)", leave.tip[lang], _runs(self, "app.quit"))
+        from screens.palette import commands
 
-
-def _runs(app: App[str], action: str) -> Callable[[], object]:
-    async def act() -> None:
-        await app.run_action(action)
-
-    return act
+        return commands(self, screen)
 
 
 def _sentence(error: Exception) -> str:

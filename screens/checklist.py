@@ -50,6 +50,7 @@ class ChecklistScreen(HouseScreen):
         self.query_text = ""
         self.only_open = False
         self._kept: set[str] = set()
+        self._wanted: Callable[[Check], bool] | None = None
         self._shown_in_detail = ""
 
     def compose(self) -> ComposeResult:
@@ -79,9 +80,10 @@ class ChecklistScreen(HouseScreen):
 
     def repaint(self) -> None:
         moment = self.moment
+        self._wanted = self._tests()
         self.query_one("#top", Bar).show(lambda width: top_lines(self.moment, width))
         self.query_one("#strip", Bar).show(lambda width: [strip_line(self.moment, width)])
-        self.rows = {row.key: row for row in outline(moment.catalogue, self._folds(), self._wanted())}
+        self.rows = {row.key: row for row in outline(moment.catalogue, self._folds(), self._wanted)}
         first = next((key for key, row in self.rows.items() if row.check is not None), "")
         self.outline_list.show_rows(list(self.rows), self._row_line, lost="" if self.outline_list.cursor else first)
         self.outline_list.border_title = Content(self._tree_title())
@@ -99,7 +101,7 @@ class ChecklistScreen(HouseScreen):
         total = len(self.moment.catalogue.checks)
         if not self.query_text and not self.only_open:
             return title
-        shown = sum(1 for c in self.moment.catalogue.checks if (wanted := self._wanted()) is None or wanted(c))
+        shown = len(self._left())
         parts = [title]
         if self.only_open:
             parts.append(words.FILTERED[self.lang])
@@ -187,8 +189,7 @@ class ChecklistScreen(HouseScreen):
         self._go_open(-1)
 
     def _go_open(self, step: int) -> None:
-        wanted = self._wanted()
-        checks = [c for c in self.moment.catalogue.checks if wanted is None or wanted(c)]
+        checks = self._left()
         row = self.rows.get(self.outline_list.cursor)
         here = row.members[0].id if row is not None else None
         if row is not None and row.check is None:
@@ -216,8 +217,12 @@ class ChecklistScreen(HouseScreen):
 
     # Filter and search
 
-    def _wanted(self) -> Callable[[Check], bool] | None:
-        """What the filter and the search leave; None when nothing is filtered."""
+    def _left(self) -> list[Check]:
+        """The checks that the filter and the search leave."""
+        return [c for c in self.moment.catalogue.checks if self._wanted is None or self._wanted(c)]
+
+    def _tests(self) -> Callable[[Check], bool] | None:
+        """What a check must satisfy to be shown; None when nothing is filtered."""
         tests: list[Callable[[Check], bool]] = []
         if self.query_text:
             tests.append(searcher(self.moment.catalogue, self.query_text))

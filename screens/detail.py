@@ -34,7 +34,7 @@ def check_lines(check: Check, moment: Moment, guidance: Guidance | None, width: 
     lang = moment.lang
     column = 12 if lang is Lang.EN else 10
     lines: list[Line] = [*paragraph(check.title[lang], width, Tone.STRONG)]
-    lines.append(spread(_verdict(status, lang), ((_looked(status, moment), Tone.DIM),), width))
+    lines.append(spread(verdict_line(status, lang), ((_looked(status, moment), Tone.DIM),), width))
     lines.extend(_on_top(status, moment, width))
     lines.append(line((_nature(check, lang), Tone.DIM)))
     lines.append(BLANK)
@@ -79,18 +79,20 @@ def _with_room(status: CheckStatus, guidance: Guidance, lang: Lang, width: int, 
     return lines
 
 
-def _verdict(status: CheckStatus, lang: Lang) -> Line:
+def verdict_line(status: CheckStatus, lang: Lang) -> Line:
+    """`✗ FAIL on 1 of 4 hosts`, `? unknown on 2 of 8 hosts: no credential`."""
     mark = OF_VERDICT[status.verdict]
     pieces: list[Piece] = [(f"{mark.sign} {mark.word[lang]}", mark.tone)]
     total = len(status.findings)
     count = status.counts.get(status.verdict, 0)
-    if status.check.scope in (Scope.EACH_HOST, Scope.EACH_PAIR) and total:
+    if status.check.scope in (Scope.EACH_HOST, Scope.EACH_PAIR) and total and count:
         pieces.append((words.ON_OF[lang].format(count=count, total=targets(status, total, lang)), Tone.PLAIN))
     if status.verdict is Verdict.UNKNOWN:
-        pieces.append((f": {why_unknown(status, lang)}", Tone.UNKNOWN))
+        pieces.append((words.COLON[lang] + why_unknown(status, lang), Tone.UNKNOWN))
     if status.check.disabled is not None:
         why = status.check.disabled
-        pieces.append((f": {one_line(why.reason)} ({one_line(why.origin)})", Tone.PLAIN))
+        where = words.BRACKETED[lang].format(what=one_line(why.origin))
+        pieces.append((f"{words.COLON[lang]}{one_line(why.reason)}{where}", Tone.PLAIN))
     return tuple(pieces)
 
 
@@ -143,8 +145,10 @@ def threshold_lines(
     lines: list[Line] = []
     for threshold in shown[:most]:
         value, origin = one_line(plain_value(threshold.value)), one_line(origin_of(threshold.origin, lang))
-        was = words.DOCUMENT_SAYS[lang].format(value=one_line(plain_value(threshold.default)))
-        text = f"{value} · {origin}" + (f" ({was})" if threshold.differs else "")
+        was = words.DOCUMENT_SILENT[lang]
+        if threshold.default is not None:
+            was = words.DOCUMENT_SAYS[lang].format(value=one_line(plain_value(threshold.default)))
+        text = f"{value} · {origin}" + (words.BRACKETED[lang].format(what=was) if threshold.differs else "")
         parts = wrap(text, max(width - cell_len(threshold.param) - 2, 16))
         tone = Tone.WARN if threshold.differs else Tone.PLAIN
         lines.append(line((threshold.param + "  ", Tone.DIM), (parts[0], tone)))
@@ -160,7 +164,12 @@ def brief_thresholds(thresholds: Sequence[Threshold], lang: Lang) -> str:
     """All thresholds on one line, those that differ from the document first."""
     shown = [t for t in thresholds if t.value not in (None, "", (), [], {})]
     shown.sort(key=lambda t: not t.differs)
-    return one_line(", ".join(f"{t.param} {plain_value(t.value)} ({origin_of(t.origin, lang)})" for t in shown))
+    return one_line(
+        ", ".join(
+            f"{t.param} {plain_value(t.value)}{words.BRACKETED[lang].format(what=origin_of(t.origin, lang))}"
+            for t in shown
+        )
+    )
 
 
 def plain_value(value: object) -> str:
@@ -243,7 +252,7 @@ def said_of(finding: Finding, lang: Lang) -> str:
         reason = words.REASONS[finding.reason][lang]
         if finding.reason is Reason.BLOCKED_BY and finding.detail:
             reason = words.BLOCKED_BY[lang].format(what=finding.detail)
-        return f"{reason}: {finding.observed[lang]}" if finding.observed[lang] else reason
+        return reason + words.COLON[lang] + finding.observed[lang] if finding.observed[lang] else reason
     return finding.observed[lang]
 
 

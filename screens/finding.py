@@ -14,13 +14,13 @@ from dstui.catalogue import Check, Guidance
 from dstui.model import CatalogueError, Finding, TargetKind, Text
 from screens import words
 from screens.base import BREAKPOINTS, HouseScreen
-from screens.detail import brief_thresholds, nothing_yet, thresholds_of
+from screens.detail import brief_thresholds, nothing_yet, thresholds_of, verdict_line
 from screens.grouping import Group, counted, grouped, ranges
 from screens.keybar import KeyBar
 from screens.keys import bindings
 from screens.lines import Bar, Line, Piece, cropped, line, paragraph, spread
 from screens.marks import OF_VERDICT, RUNNING_WORD, Tone, mark_of
-from screens.outline import tail_of, targets
+from screens.outline import tail_of
 from screens.picklist import PickList
 from screens.plain import one_line, shorten
 from screens.readpane import ReadPane
@@ -118,11 +118,9 @@ class FindingScreen(HouseScreen):
         status, lang = self.moment.status(self.check_id), self.lang
         check, mark = status.check, mark_of(status)
         verdict = OF_VERDICT[status.verdict]
-        pieces: list[Piece] = [(f" {verdict.sign} {verdict.word[lang]} ", verdict.tone)]
+        pieces: list[Piece] = [(" ", Tone.PLAIN), *verdict_line(status, lang)]
         if mark is not verdict:
-            pieces.append((f" {mark.sign} {mark.word[lang]} ", mark.tone))
-        if status.findings:
-            pieces.append((f" {targets(status, len(status.findings), lang)}", Tone.PLAIN))
+            pieces.append((f"  {mark.sign} {mark.word[lang]} ", mark.tone))
         if (running := self.moment.running(check.id)) is not None:
             text = f"  {self.moment.spinner} {RUNNING_WORD[lang]} {tail_of(status, self.moment)[0]}"
             waits = words.WAITS_FOR[lang].format(what=one_line(running.waiting_for))

@@ -45,7 +45,7 @@ def name_of(group: Group, lang: Lang) -> str:
     """`gpu-04`, or `gpu-01 … gpu-03 (3 hosts, same)`."""
     if len(group.findings) == 1:
         return group.names[0]
-    return f"{ranges(group.names)} ({words.SAME[lang].format(count=counted(group, lang))})"
+    return f"{ranges(group.names)}{words.SAME[lang].format(count=counted(group, lang))}"
 
 
 def counted(group: Group, lang: Lang) -> str:

@@ -25,7 +25,7 @@ from screens.picklist import PickList
 from screens.plain import fit, one_line, wrap
 from screens.readpane import ReadPane
 from screens.search import SearchLine
-from screens.telling import output_lines
+from screens.telling import ending, output_lines, source_lines, was_run
 from screens.times import size, span
 
 LABEL = 14
@@ -128,9 +128,9 @@ class HostScreen(HouseScreen):
         if answer is None:
             return cropped((sign,), width)
         if answer.missing is not None:
-            tail: Piece = (f"{words.REASONS[answer.missing.reason][self.lang]} ", Tone.UNKNOWN)
+            tail: Piece = (f" {words.REASONS[answer.missing.reason][self.lang]} ", Tone.UNKNOWN)
         else:
-            tail = (f"{size(answer.output_bytes or len(_content(answer)))} ", Tone.DIM)
+            tail = (f" {size(answer.output_bytes or len(_content(answer)))} ", Tone.DIM)
         return spread(line(sign, one_line(key)), (tail,), width)
 
     def _show_tab(self) -> None:
@@ -206,15 +206,14 @@ class HostScreen(HouseScreen):
 
     def _answer_lines(self, answer: Answer, width: int) -> list[Line]:
         lang = self.lang
-        lines: list[Line] = [*paragraph(f"$ {one_line(answer.source)}", width, Tone.STRONG)]
+        lines = source_lines(answer.source, ran=was_run(answer), width=width)
         if answer.missing is not None:
             reason = words.REASONS[answer.missing.reason][lang]
             text = words.MISSING[lang].format(reason=reason, why=one_line(answer.missing.why))
             return [*lines, BLANK, *paragraph(text, width, Tone.UNKNOWN)]
         content = _content(answer)
         total = answer.output_bytes or len(content)
-        code = words.NO_EXIT[lang] if answer.exit is None else words.EXIT[lang].format(code=answer.exit)
-        lines.append(line((f"{code} · {span(answer.seconds)} · {size(total)}", Tone.DIM)))
+        lines.append(line((f"{ending(answer, lang)} · {span(answer.seconds)} · {size(total)}", Tone.DIM)))
         lines.append(BLANK)
         lines.extend(output_lines(content[:SHOWN_CHARACTERS], lang, width))
         if answer.error:

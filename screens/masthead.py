@@ -40,10 +40,10 @@ def _place(moment: Moment, width: int) -> Line:
         left += [("  ", Tone.PLAIN), (f" {words.JOURNAL_BROKEN[lang].format(seq=head.broken_at)} ", Tone.GATE_SHUT)]
     if not moment.opened:
         return spread(tuple(left), ((words.OPENING[lang] + " ", Tone.DIM),), width)
-    run = words.NO_RUN_YET[lang]
+    when = words.NO_RUN_YET[lang]
     if head.run:
-        run = f"{words.RUN_NUMBER[lang].format(run=head.run)} · {at_moment(head.run_at, moment.now, lang)}"
-    when = f"{run} {zone(moment.now)}"
+        at = at_moment(head.run_at, moment.now, lang)
+        when = f"{words.RUN_NUMBER[lang].format(run=head.run)} · {at} {zone(moment.now)}"
     ssh = words.SSH_REACHABLE[lang].format(reachable=head.reachable if head.asked else "-", total=head.hosts)
     ssh_tone = Tone.PLAIN if head.reachable == head.asked or not head.asked else Tone.FAIL
     rights: list[list[Piece]] = [
@@ -114,8 +114,8 @@ def _gate(moment: Moment, found: Mapping[Standing, int], lang: Lang, *, brief: b
     shutting = [(s, n) for s, n in found.items() if s not in OPEN_STANDINGS and n]
     shutting.sort(key=lambda pair: COUNTED.index(pair[0]))
     if not brief:
-        why = ", ".join(f"{n} {OF_STANDING[s].word[lang]}" for s, n in shutting[:4])
-        pieces.append((f" ({why})", Tone.PLAIN))
+        why = words.AND_ALSO[lang].join(f"{n} {OF_STANDING[s].word[lang]}" for s, n in shutting[:4])
+        pieces.append((words.BRACKETED[lang].format(what=why), Tone.PLAIN))
     return tuple(pieces)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dstui.catalogue import Check, Guidance
 from dstui.facts.case import HostFacts
-from dstui.facts.raw import Missing
+from dstui.facts.raw import Answer, Missing
 from dstui.model import Attestation, Evidence, Finding, Lang, Note, Verdict, Waiver
 from screens import words
 from screens.detail import plain_value, said_of, threshold_lines
@@ -23,6 +24,7 @@ LABEL = 13
 OUTPUT_LINES = 400
 FACT_LINES = 600
 ALL_THRESHOLDS = 99
+_BYTES = re.compile(r"bytes|total|free|avail|size|limit|memory")
 Copyable = tuple[Line, str]
 """A line and the command that it belongs to."""
 
@@ -50,7 +52,7 @@ def observed_lines(group: Group, finding: Finding, moment: Moment, width: int) -
     if stale:
         lines.extend(labelled("", f"~ {words.STALE_LONG[lang]}", width, LABEL, Tone.UNKNOWN))
     if len(group.findings) > 1:
-        members = f"{counted(group, lang)}: {ranges(group.names)}"
+        members = counted(group, lang) + words.COLON[lang] + ranges(group.names)
         lines.extend(labelled(words.MEMBERS[lang], members, width, LABEL))
     return lines
 
@@ -67,9 +69,8 @@ def command_lines(evidence: Sequence[Evidence], lang: Lang, width: int) -> list[
 
 
 def _command(piece: Evidence, lang: Lang, width: int) -> Iterator[Line]:
-    yield from paragraph(f"$ {one_line(piece.source)}", width, Tone.STRONG)
-    code = words.NO_EXIT[lang] if piece.exit is None else words.EXIT[lang].format(code=piece.exit)
-    about = f"{code} · {span(piece.seconds)} · {size(piece.output_bytes)} · {one_line(piece.key)}"
+    yield from source_lines(piece.source, ran=was_run(piece), width=width)
+    about = f"{ending(piece, lang)} · {span(piece.seconds)} · {size(piece.output_bytes)} · {one_line(piece.key)}"
     yield line((about, Tone.DIM if piece.exit in (None, 0) else Tone.WARN))
     yield from output_lines(piece.output, lang, width)
     if piece.truncated:
@@ -78,6 +79,23 @@ def _command(piece: Evidence, lang: Lang, width: int) -> Iterator[Line]:
     if piece.error:
         yield line((words.ERROR_OUTPUT[lang], Tone.HEADING))
         yield from output_lines(piece.error, lang, width, Tone.WARN)
+
+
+def was_run(look: Evidence | Answer) -> bool:
+    """A command, as against a file that was read: only commands end with a code, or fail to end with an error."""
+    return look.exit is not None or bool(look.error)
+
+
+def source_lines(source: str, *, ran: bool, width: int) -> list[Line]:
+    """The command behind `$`, or the file that was read."""
+    return paragraph(f"{'$ ' if ran else ''}{one_line(source)}", width, Tone.STRONG)
+
+
+def ending(look: Evidence | Answer, lang: Lang) -> str:
+    """How a look ended: exit code, none, or simply read."""
+    if look.exit is not None:
+        return words.EXIT[lang].format(code=look.exit)
+    return (words.NO_EXIT if was_run(look) else words.WAS_READ)[lang]
 
 
 def output_lines(text: str, lang: Lang, width: int, tone: Tone = Tone.PLAIN) -> Iterator[Line]:
@@ -149,7 +167,14 @@ def _leaf(name: str, value: object, lang: Lang, depth: int) -> Line:
     if isinstance(value, Missing):
         reason = words.REASONS[value.reason][lang]
         return line(lead, (words.MISSING[lang].format(reason=reason, why=one_line(value.why)), Tone.UNKNOWN))
-    return line(lead, one_line(plain_value(value)) or "-")
+    return line(lead, (one_line(plain_value(value)) or "-") + _in_words(name, value))
+
+
+def _in_words(name: str, value: object) -> str:
+    """A large number of bytes once more in GiB."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1024**2 or not _BYTES.search(name):
+        return ""
+    return f"  ({value / 1024**3:,.1f} GiB)"
 
 
 def _wrapped(leaf: Line, width: int, depth: int) -> list[Line]:
@@ -236,6 +261,6 @@ def _rule(verdict: Verdict, rule: str, finding: Finding | None, lang: Lang, widt
     lead = f"{'›' if fired else ' '} {mark.sign} {mark.word[lang]}"
     lines = labelled(lead, rule, width, LABEL, mark.tone if fired else Tone.PLAIN)
     if fired and finding is not None:
-        text = f"{words.FIRED[lang]}: {finding.rule[lang]}"
+        text = words.FIRED[lang] + words.COLON[lang] + finding.rule[lang]
         lines.extend(labelled("", text, width, LABEL, mark.tone))
     return lines

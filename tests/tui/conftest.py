@@ -125,6 +125,7 @@ class SilentEngine:
         self.asked: list[tuple[str, ...]] = []
         self.run_error: Exception | None = None
         self.closed = False
+        self.let_go = False
         self.finish = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -217,6 +218,8 @@ class SilentEngine:
         try:
             await self.finish.wait()
         finally:
+            await asyncio.sleep(0)
+            self.let_go = not self.closed
             self.progress.running = False
             self.progress.checks.clear()
             self.changed()

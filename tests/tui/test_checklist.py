@@ -298,6 +298,16 @@ async def test_quit_asks_only_while_something_runs(mixed_engine: Any, catalogue:
     assert app.return_value is None
 
 
+async def test_leaving_ends_the_run_before_the_journal_closes(
+    mixed_engine: Any, catalogue: Catalogue, hands: Any
+) -> None:
+    async with hands.driven(mixed_engine, catalogue) as (_, pilot):
+        await pilot.press("R", "q", "y")
+    assert mixed_engine.closed
+    assert mixed_engine.let_go
+    assert not mixed_engine.progress.running
+
+
 async def test_language_switches_everything(mixed_engine: Any, catalogue: Catalogue, hands: Any) -> None:
     async with hands.driven(mixed_engine, catalogue) as (app, pilot):
         await pilot.press("n", "l")

@@ -53,7 +53,7 @@ def test_another_verdict_or_note_is_another_group() -> None:
 def test_pairs_are_counted_as_pairs() -> None:
     text = same("0.2 ms")
     groups = grouped([found(pair_target("a", "b"), text), found(pair_target("b", "a"), text)])
-    assert name_of(groups[0], Lang.ZH) == "a>b, b>a (2 对，相同)"
+    assert name_of(groups[0], Lang.ZH) == "a>b, b>a（2 对，相同）"
 
 
 def test_a_thousand_hosts_fold_into_one_line() -> None:

@@ -14,7 +14,7 @@ from dstui.state import Standing
 from screens import keys, marks, words
 from screens.words import Plural
 
-NUMBERS_ONLY = {"DONE_OF", "FOUND", "ON_OF"}
+NUMBERS_ONLY = {"DONE_OF", "FOUND", "ON_OF", "AND_ALSO", "COLON", "BRACKETED"}
 MEANT_SAME = {"FORMATS.markdown", "FORMATS.json", "LANGUAGES.zh", "LANGUAGES.en"}
 
 
