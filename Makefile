@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INVENTORY ?=
 
-.PHONY: demo run test check unit test-real bench lock clean
+.PHONY: demo run test check unit test-wheel test-real bench picture lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/dstui demo
@@ -23,6 +23,10 @@ check: $(VENV)/dev.stamp
 
 unit: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -n 2
+
+# The same tests against the built wheel, with no checkout in sight.
+test-wheel: $(VENV)/dev.stamp
+	sh tests/wheel.sh $(BIN)
 
 test-real: $(VENV)/dev.stamp
 	sh tests/real/packages.sh

@@ -32,7 +32,9 @@ def refusal(status: CheckStatus, *, built: bool) -> Text | None:
         )
     if status.stale:
         return Text("the evidence is stale: run it again (r), then sign", "证据已过期：请重新运行 (r) 后再签署")
-    if status.verdict is Verdict.NOT_RUN and not may_sign_unobserved(status.check, built=built):
+    if status.verdict is Verdict.NOT_RUN and (
+        status.findings or not may_sign_unobserved(status.check, built=built)
+    ):
         return Text("run it first (r): a signature needs evidence", "请先运行 (r)：签署需要证据")
     return None
 

@@ -37,6 +37,7 @@ from dstui.model import (
     Lang,
     Note,
     Target,
+    TargetKind,
     Text,
     UsageError,
     Verdict,
@@ -123,7 +124,10 @@ class Engine:
     def checklist(self, now: float | None = None) -> Checklist:
         """Every check's status at `now` (seconds since the epoch; the present when None)."""
         moment = self.clock() if now is None else now
-        return checklist(self.state, self.catalogue, moment, built=self.built, two_people=self.two_people)
+        hosts = frozenset(host.name for host in self.site.hosts)
+        return checklist(
+            self.state, self.catalogue, moment, built=self.built, two_people=self.two_people, hosts=hosts
+        )
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Calls `listener` on the loop after any change of state or progress; returns how to stop that."""
@@ -195,9 +199,11 @@ class Engine:
 
     async def _begin(self, wanted: Plan, resume: bool) -> tuple[int, Plan]:
         cut = self.interrupted() if resume and not self._fresh else None
-        if cut is not None and set(wanted.checks) == set(cut.checks):
+        if cut is not None and self._can_go_on(cut, wanted):
             statuses = self.checklist().statuses
-            left = [i for i in wanted.checks if i not in cut.settled or statuses[i].stale]
+            left = [
+                i for i in wanted.checks if i not in cut.settled or statuses[i].stale or self._judged_by_others(i)
+            ]
             await self._record(Draft(EventKind.RUN_RESUMED, {}, self.identity.person, self.clock(), cut.number))
             return cut.number, plan(self.catalogue, left, self._judges)
         payload = {
@@ -215,8 +221,25 @@ class Engine:
         self._fresh = False
         return events[0].run, wanted
 
+    def _can_go_on(self, cut: Run, wanted: Plan) -> bool:
+        """Only the same checks on the same hosts are the same run; a host that joined since would be passed over."""
+        same_hosts = set(cut.hosts) == {host.name for host in self.site.hosts}
+        return same_hosts and cut.simulated is self.simulated and set(wanted.checks) == set(cut.checks)
+
+    def _judged_by_others(self, check_id: str) -> bool:
+        """Whether a finding was judged by other parameter values than those in force now."""
+        for finding in self.state.findings.get(check_id, {}).values():
+            host = finding.target.name if finding.target.kind is TargetKind.HOST else None
+            now = {t.param: attest.plain(self._redacted(t.value)) for t in self._params(check_id, host).thresholds}
+            if {t.param: attest.plain(t.value) for t in finding.thresholds} != now:
+                return True
+        return False
+
     def _visited(self, wanted: Plan, hosts: Sequence[str] | None) -> list[HostSite]:
-        """The named hosts, and those that have no finding yet or no facts for a judge that compares hosts."""
+        """The named hosts, and those that have no finding yet; all of them for a judge that compares hosts.
+
+        A fresh finding must not rest on facts of an earlier run, whatever their age.
+        """
         if hosts is None:
             return list(self.site.hosts)
         chosen = set(hosts)
@@ -224,8 +247,6 @@ class Engine:
             seen = self.state.findings.get(judge.check_id, {})
             chosen |= {h.name for h in self.site.hosts if f"host:{h.name}" not in seen}
         if wanted.fleet_judges:
-            chosen |= {h.name for h in self.site.hosts if h.name not in self._facts}
-        if wanted.needs - {"root-attempt"}:
             chosen = {h.name for h in self.site.hosts}
         return [h for h in self.site.hosts if h.name in chosen]
 
@@ -276,7 +297,10 @@ class Engine:
             detail=scrub(ruling.detail)[:1024],
             notes=tuple(_scrubbed(note, scrub) for note in ruling.notes[:64]),
             material_hash=hashlib.sha256(material.encode("utf-8", "replace")).hexdigest(),
-            thresholds=judged.params.thresholds,
+            thresholds=tuple(
+                replace(t, value=self._redacted(t.value), default=self._redacted(t.default))
+                for t in judged.params.thresholds
+            ),
             evidence=evidence,
             observed_at=now,
             ttl=check.ttl,
@@ -284,6 +308,16 @@ class Engine:
             run=number,
             simulated=self.simulated,
         )
+
+    def _redacted(self, value: object) -> object:
+        """A parameter's value as it may be stored: a mirror's URL can hold a login."""
+        if isinstance(value, str):
+            return self._redactor.sentence(value)
+        if isinstance(value, Mapping):
+            return {key: self._redacted(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return tuple(self._redacted(item) for item in value)
+        return value
 
     def _evidence(self, judged: Judged) -> tuple[Evidence, ...]:
         prefixes = judged.ruling.evidence_keys or judged.prefixes

@@ -67,7 +67,7 @@ async def _run(factory: Callable[[], Awaitable[Engine]], scope: Scope, lang: Lan
                 stop()
         checklist = engine.checklist()
         statuses = [checklist.statuses[check_id] for check_id in ids]
-        verdict = gate(statuses, allow_unknown=scope.allow_unknown)
+        verdict = gate(statuses, allow_unknown=scope.allow_unknown, sound=checklist.sound)
         if output == "json":
             document = report(engine.snapshot(lang), ids, scope.allow_unknown)
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
@@ -93,6 +93,12 @@ def _summary(engine: Engine, statuses: Sequence[CheckStatus], code: int, lang: L
     says = {0: ("OPEN", "开放"), 1: ("SHUT: a check failed", "关闭：有检查失败")}
     gate_word = says.get(code, ("SHUT: unknown, stale or not run", "关闭：有未知、过期或未运行"))[zh]
     lines.append(" · ".join(f"{n} {word}" for word, n in counts.items()))
+    if (row := engine.state.broken_at) is not None:
+        broken = (
+            f"the journal's hash chain is broken at row {row}: keep the file as evidence, start anew with --journal",
+            f"日志哈希链断裂于第 {row} 行：请保留该文件作为证据，并用 --journal 另起日志",
+        )
+        lines.append(broken[zh])
     lines.append(f"{'门禁' if zh else 'gate'}: {gate_word} ({'退出码' if zh else 'exit'} {code})")
     lines.append(f"{'日志' if zh else 'journal'}: {engine.journal_path} #{engine.state.head_seq}")
     if engine.simulated:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import yaml
 
@@ -68,8 +70,10 @@ def validate_thresholds(catalogue: Catalogue, inventory: Inventory) -> None:
 def site_of(catalogue: Catalogue, inventory: Inventory, overrides: Mapping[str, object]) -> Site:
     """The inventory's site, with what operations need from parameters."""
 
+    source = ParamSource(catalogue, inventory, overrides)
+
     def params(check_id: str) -> Params:
-        return effective(catalogue.check(check_id), inventory, None, overrides)
+        return source(check_id, None)
 
     agents = params("hard.monitoring-logging")
     return prepared(
@@ -94,8 +98,48 @@ class ParamSource:
         key = (check_id, host)
         if key not in self._known:
             check = self._catalogue.check(check_id)
-            self._known[key] = effective(check, self._inventory, host, self._overrides)
+            params = effective(check, self._inventory, host, self._overrides)
+            self._known[key] = self._with_head_ports(params) if check_id == "net.ports" else params
         return self._known[key]
+
+    def _with_head_ports(self, params: Params) -> Params:
+        """`ray.gcs_port` and `ray.dashboard_url` say where the head listens, unless somebody set the ports by hand."""
+        ports = self._inventory.site().head_ports
+        return Params(
+            [
+                replace(t, value=ports, origin="inventory ray.gcs_port, ray.dashboard_url")
+                if t.param == "ports_head" and t.origin == "document" and t.value != ports
+                else t
+                for t in params.thresholds
+            ]
+        )
+
+
+def refuse_split_values(catalogue: Catalogue, site: Site, params: Callable[[str, str | None], Params]) -> None:
+    """A parameter that shows a cluster-wide value cannot have another one: hosts would be asked by the cluster's, and
+    judged by an answer to another question. Raises InventoryError.
+    """
+    wide: Mapping[str, object] = {
+        "storage.shared_path": site.shared_path,
+        "runtime.user": site.runtime_user,
+        "runtime.python": site.runtime_python,
+        "network.dns_names": site.dns_names,
+    }
+    faults: dict[str, None] = {}
+    for check in catalogue.checks:
+        # The nonce is written where the parameters of stor.rw-all-nodes say, so these may differ.
+        bound = [p for p in check.params if p.source in wide and check.id != "stor.rw-all-nodes"]
+        for param, host in itertools.product(bound, (None, *(h.name for h in site.hosts))):
+            found, usual = params(check.id, host), wide[str(param.source)]
+            value = found.value(param.name)
+            named = isinstance(value, tuple) and set(value) <= set(site.dns_names)
+            if value is not None and value != usual and not named:
+                faults[
+                    f"{check.id}.{param.name} is {value!r} ({found.origin(param.name)}), but {param.source} of the "
+                    f"cluster is {usual!r}: set {param.source} in the inventory instead"
+                ] = None
+    if faults:
+        raise InventoryError("\n".join(faults))
 
 
 async def open_engine(options: Options, catalogue: Catalogue | None = None) -> Engine:
@@ -113,8 +157,9 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
     validate_thresholds(catalogue, inventory)
     overrides = parse_overrides(catalogue, options.overrides)
     site = site_of(catalogue, inventory, overrides)
-    journal = Journal(options.journal or default_path(site.name), site.name)
     params = ParamSource(catalogue, inventory, overrides)
+    refuse_split_values(catalogue, site, params)
+    journal = Journal(options.journal or default_path(site.name), site.name)
     redactor = Redactor(inventory.secrets)
     links = Links(
         inventory.ssh_for,

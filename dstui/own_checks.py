@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 from dstui.catalogue import Catalogue, Check
 from dstui.catalogue.declared import CommandProbe, Declared
@@ -75,7 +76,9 @@ def _judge(check: Check, declared: Declared) -> Judge:
 
 
 def _url(declared: Declared) -> str:
-    return getattr(declared.probe, "url", "")
+    """The endpoint's name: without the query, which can hold a key and would stand in the journal as it is."""
+    parts = urlsplit(getattr(declared.probe, "url", ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
 
 
 def _on_host(check: Check, declared: Declared, case: HostCase) -> Ruling:

@@ -86,6 +86,13 @@ def plan(catalogue: Catalogue, checks: Sequence[str], judges: Mapping[str, Judge
     )
 
 
+def _urls(written: object) -> tuple[str, ...]:
+    """A group's URLs: a list of them, or a single one."""
+    if isinstance(written, str):
+        return (written,)
+    return tuple(str(url) for url in written) if isinstance(written, list | tuple) else ()
+
+
 def prepared(
     site: Site,
     *,
@@ -99,7 +106,8 @@ def prepared(
     A mirror in the inventory stands in for its own group only; where the site is offline nothing else is asked.
     `exporters` are written `name:port`.
     """
-    urls = {str(k): tuple(str(url) for url in v) for k, v in outbound.items() if isinstance(v, list | tuple)}
+    # A group whose URLs are not understood stays, empty: it is then UNKNOWN, not left out.
+    urls = {str(group): _urls(written) for group, written in outbound.items()}
     ports = {int(port) for name in exporters if (port := name.rpartition(":")[2]).isdigit()}
     return replace(
         site,

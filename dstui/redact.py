@@ -220,8 +220,14 @@ class Redactor:
         return self._patterns(self._current().mask(text), cut=False)
 
     def sentence(self, text: str) -> str:
-        """A sentence of dstui's own: as `text`, but `prohibit-password (the files say so)` is prose, not a secret."""
-        return self._patterns(self._current().mask(clean(text)), cut=False, prose=True)
+        """A sentence of dstui's own: as `text`, but `prohibit-password (the files say so)` is prose, not a secret.
+
+        Before an ellipsis what it quotes was cut, perhaps inside a secret.
+        """
+        exact = self._current()
+        *cut, last = exact.mask(clean(text)).split("…")
+        masked = "…".join([*(exact.mask_cut_tail(part) for part in cut), last])
+        return self._patterns(masked, cut=False, prose=True)
 
     def octets(self, content: bytes) -> bytes:
         """The same for bytes, which need not be UTF-8."""

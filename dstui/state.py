@@ -252,11 +252,22 @@ def may_sign_unobserved(check: Check, *, built: bool) -> bool:
     return check.kind in (Kind.MANUAL, Kind.ASSISTED) or not built
 
 
-def status(state: State, check: Check, now: float, *, built: bool, two_people: bool = False) -> CheckStatus:
-    """How one check stands at `now`. `built`: this dstui can probe it; `two_people`: one signature is not enough."""
+def status(
+    state: State,
+    check: Check,
+    now: float,
+    *,
+    built: bool,
+    two_people: bool = False,
+    hosts: frozenset[str] | None = None,
+) -> CheckStatus:
+    """How one check stands at `now`. `built`: this dstui can probe it; `two_people`: one signature is not enough.
+
+    `hosts` are the inventory's now; without them those of the last run count.
+    """
     by_target = state.findings.get(check.id, {})
     findings = tuple(sorted(by_target.values(), key=_outliers_first))
-    holes = [Verdict.NOT_RUN] if _has_holes(state, check, by_target) else []
+    holes = [Verdict.NOT_RUN] if _has_holes(state, check, by_target, hosts) else []
     verdict = worst([f.verdict for f in findings] + holes)
     stale = any(f.stale(now) for f in findings)
     deciding = next((f for f in findings if f.verdict is verdict), None)
@@ -265,7 +276,7 @@ def status(state: State, check: Check, now: float, *, built: bool, two_people: b
         reason = Reason.NOT_BUILT
     if check.disabled is not None:
         verdict, reason, detail, stale = Verdict.NOT_APPLICABLE, Reason.DISABLED, check.disabled.reason, False
-    signatures, lapsed, why = _signatures_now(state, check, now, verdict)
+    signatures, lapsed, why = _signatures_now(state, check, now, verdict, built)
     enough = len(signatures) >= (2 if two_people else 1)
     attestation = signatures[-1] if enough else None
     waiver = next((w for w in reversed(state.waivers.get(check.id, [])) if w.open(now)), None)
@@ -291,7 +302,9 @@ def status(state: State, check: Check, now: float, *, built: bool, two_people: b
     )
 
 
-def _has_holes(state: State, check: Check, by_target: Mapping[str, Finding]) -> bool:
+def _has_holes(
+    state: State, check: Check, by_target: Mapping[str, Finding], inventory: frozenset[str] | None
+) -> bool:
     """Whether some target was never looked at: the check has not settled yet, or hosts joined since it did.
 
     Green on the targets that happened to be first is not green on the check.
@@ -302,11 +315,15 @@ def _has_holes(state: State, check: Check, by_target: Mapping[str, Finding]) -> 
     targets, hosts = covered
     if targets - by_target.keys():
         return True
+    if check.scope not in _HOST_SCOPES:
+        return False
     run = state.last_run
-    return run is not None and check.scope in _HOST_SCOPES and bool(set(run.hosts) - hosts)
+    expected = inventory if inventory is not None else frozenset(run.hosts if run else ())
+    return bool(expected - hosts)
 
 
-_HOST_SCOPES = frozenset({Scope.EACH_HOST, Scope.EACH_PAIR, Scope.CLUSTER})
+_HOST_SCOPES = frozenset({Scope.EACH_HOST, Scope.EACH_PAIR, Scope.CLUSTER, Scope.ORGANISATION})
+"""What rests on looking at hosts; an organisation's probed checks (hard.security-group) look at all of them."""
 
 _ORDER = {
     Verdict.FAIL: 0,
@@ -323,14 +340,18 @@ def _outliers_first(finding: Finding) -> tuple[int, str]:
 
 
 def _signatures_now(
-    state: State, check: Check, now: float, verdict: Verdict
+    state: State, check: Check, now: float, verdict: Verdict, built: bool
 ) -> tuple[tuple[Attestation, ...], Attestation | None, str]:
     """Valid signatures (one per person, oldest first), else the latest one that lapsed and why."""
     valid: dict[str, Attestation] = {}
     lapsed, why = None, ""
     material = state.material_hash(check.id)
+    # Hosts that nobody has looked at, or a probe that this dstui has and has not used: no ground for a signature.
+    unseen = verdict is Verdict.NOT_RUN and (
+        material != NOTHING_OBSERVED or not may_sign_unobserved(check, built=built)
+    )
     for given in state.attestations.get(check.id, []):
-        fault = _lapse(given, now, material, verdict)
+        fault = _lapse(given, now, material, verdict) or ("evidence-changed" if unseen else "")
         if fault:
             lapsed, why = given, fault
         else:
@@ -374,13 +395,18 @@ def _standing(
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Yes or no over a scope. Exit code 0 open, 1 any fail, 2 no fail but unknown, stale, unsigned or not run."""
+    """Yes or no over a scope. Exit code 0 open, 1 any fail, 2 no fail but unknown, stale, unsigned or not run.
+
+    A journal that is not `sound` (its hash chain is broken) proves nothing: the gate stays shut.
+    """
 
     standings: Mapping[Standing, int]
+    sound: bool = True
 
     @property
     def open(self) -> bool:
-        return not any(count for standing, count in self.standings.items() if standing not in OPEN_STANDINGS)
+        shut = any(count for standing, count in self.standings.items() if standing not in OPEN_STANDINGS)
+        return self.sound and not shut
 
     @property
     def exit_code(self) -> int:
@@ -389,7 +415,9 @@ class Gate:
         return 1 if self.standings.get(Standing.FAILED) else 2
 
 
-def gate(statuses: Iterable[CheckStatus], *, allow_unknown: frozenset[str] = frozenset()) -> Gate:
+def gate(
+    statuses: Iterable[CheckStatus], *, allow_unknown: frozenset[str] = frozenset(), sound: bool = True
+) -> Gate:
     """The gate over some checks; an empty scope stays shut. `allow_unknown` lists ids whose UNKNOWN is accepted."""
     counts: dict[Standing, int] = {}
     for item in statuses:
@@ -397,7 +425,7 @@ def gate(statuses: Iterable[CheckStatus], *, allow_unknown: frozenset[str] = fro
         if standing is Standing.UNKNOWN and item.check.id in allow_unknown:
             standing = Standing.WAIVED
         counts[standing] = counts.get(standing, 0) + 1
-    return Gate(counts or {Standing.NOT_RUN: 1})
+    return Gate(counts or {Standing.NOT_RUN: 1}, sound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,13 +434,15 @@ class Checklist:
 
     statuses: Mapping[str, CheckStatus]
     now: float
+    sound: bool = True
+    """Whether the journal's hash chain holds."""
 
     def section(self, section: Section) -> Sequence[CheckStatus]:
         return [s for s in self.statuses.values() if s.check.section == section.id]
 
     @property
     def gate(self) -> Gate:
-        return gate(self.statuses.values())
+        return gate(self.statuses.values(), sound=self.sound)
 
 
 def checklist(
@@ -422,9 +452,11 @@ def checklist(
     *,
     built: frozenset[str],
     two_people: frozenset[str] = frozenset(),
+    hosts: frozenset[str] | None = None,
 ) -> Checklist:
-    """Every check's status at `now`; `built` holds the ids that this dstui can probe."""
+    """Every check's status at `now`; `built` holds the ids that this dstui can probe, `hosts` the inventory's hosts."""
     statuses = {
-        c.id: status(state, c, now, built=c.id in built, two_people=c.id in two_people) for c in catalogue.checks
+        c.id: status(state, c, now, built=c.id in built, two_people=c.id in two_people, hosts=hosts)
+        for c in catalogue.checks
     }
-    return Checklist(statuses, now)
+    return Checklist(statuses, now, state.broken_at is None)

@@ -84,6 +84,7 @@ class Sweep:
         self._observed: dict[str, object] = {}
         self._observed_event = {need: asyncio.Event() for need in plan.needs if need != "root-attempt"}
         self._ruled: dict[str, set[str]] = {j.check_id: set() for j in plan.host_judges}
+        self._recorded: dict[str, set[str]] = {j.check_id: set() for j in plan.host_judges}
         self._settled_targets: dict[str, list[str]] = {}
 
     async def run(self) -> None:
@@ -229,11 +230,14 @@ class Sweep:
         judged = await asyncio.to_thread(lambda: [self._rule(judge, host, facts, now) for judge in ready])
         await self.terms.settle(judged)
         for judge in ready:
+            recorded = self._recorded[judge.check_id]
+            recorded.add(host.name)
             progress = self.progress.checks.get(judge.check_id)
             if progress is None:
                 continue
-            progress.done = len(self._ruled[judge.check_id])
-            waiting = [h.name for h in self.hosts if h.name not in self._ruled[judge.check_id]]
+            # Ruled is not yet recorded: a check must not settle before the last finding of it is in the journal.
+            progress.done = len(recorded)
+            waiting = [h.name for h in self.hosts if h.name not in recorded]
             progress.waiting_for = waiting[0] if waiting else ""
             if not waiting:
                 await self._close_host_check(judge.check_id)

@@ -276,6 +276,10 @@ def _journald(raw: Raw) -> Journald | Missing:
         return Missing(Reason.CANNOT_TELL, "/var/log could not be looked at")
     if isinstance(files, Missing):
         return files
+    answer = raw.answer("agents.journald")
+    if not isinstance(answer, Missing) and answer.error:
+        # A drop-in that may not be read can say Storage=volatile.
+        return Missing(Reason.PERMISSION, answer.error.splitlines()[0])
     return Journald(parse_storage(files), "/var/log/journal" in names)
 
 

@@ -105,7 +105,7 @@ def _topology_of_lscpu(raw: Raw) -> tuple[Topology, int] | Missing:
 
 def _cpuinfo(raw: Raw) -> tuple[str, bool | Missing]:
     """Model name, and whether the CPU says that it is virtual. ARM has no such flag: no `flags` line, cannot tell."""
-    text = raw.text("cpu.info")
+    text = raw.head("cpu.info")
     if isinstance(text, Missing):
         return "", text
     first = text.split("\n\n", 1)[0].splitlines()

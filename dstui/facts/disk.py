@@ -22,6 +22,7 @@ _LAYERED = re.compile(r"(?:loop|ram|zram|dm-|md|sr|nbd|rbd|drbd|fd|zd|bcache|mtd
 _HIDDEN_NVME_PATH = re.compile(r"nvme\d+c\d+n\d+", re.ASCII)
 _NETWORK_TRANSPORTS = frozenset({"iscsi", "fc", "fcoe", "nvme-tcp", "nvme-rdma", "nvme-fc", "tcp", "rdma"})
 _SUBSYSTEM = re.compile(r"/nvme-subsystem/([^/]+)/")
+"""An NVMe namespace with several paths; only its controllers tell which way they go."""
 _NETWORK_PATH = re.compile(r"/session\d+/|/rport-|/nvme-fabrics/", re.ASCII)
 _VIRTUAL_NAME = re.compile(r"(?:vd|xvd)[a-z]+", re.ASCII)
 _VIRTUAL_MODEL = re.compile(
@@ -158,7 +159,10 @@ def _local(raw: Raw) -> tuple[tuple[Disk, ...] | Missing, dict[str, str]]:
     by_name = {name: row for name, row in by_directory(files, _FILE).items() if "size" in row}
     if not by_name:
         return Missing(Reason.CANNOT_TELL, "/sys/block lists no device"), {}
-    targets = {} if isinstance(paths, Missing) else {path.rsplit("/", 1)[-1]: target for path, target in paths.items()}
+    if isinstance(paths, Missing):
+        # lsblk calls NVMe over TCP plain `nvme`: without its path a disk of the network would pass for a local one.
+        return paths, {}
+    targets = {path.rsplit("/", 1)[-1]: target for path, target in paths.items()}
     rows, holders = _lsblk(raw), _holders(raw)
     local: list[Disk] = []
     left_out: dict[str, str] = {}
@@ -172,6 +176,8 @@ def _local(raw: Raw) -> tuple[tuple[Disk, ...] | Missing, dict[str, str]]:
         if why:
             left_out[name] = why
             continue
+        if not transport and _SUBSYSTEM.search(path):
+            return Missing(Reason.CANNOT_TELL, f"sysfs does not tell how {name} is attached"), left_out
         sectors = whole_or_none(row["size"])
         if sectors is None or sectors < 0:
             return garbled(f"/sys/block/{name}/size", row["size"]), left_out
@@ -194,7 +200,10 @@ def _local(raw: Raw) -> tuple[tuple[Disk, ...] | Missing, dict[str, str]]:
 
 def _transport(raw: Raw, row: Mapping[str, str], told: Mapping[str, object], path: str) -> str:
     """The kernel's own word before lsblk's, which is `nvme` for NVMe over TCP as well."""
-    words = (row.get("device/transport"), _subsystem_transport(raw, path), told.get("tran"))
+    subsystem = _subsystem_transport(raw, path)
+    if subsystem is None and _SUBSYSTEM.search(path):
+        return ""
+    words = (row.get("device/transport"), subsystem, told.get("tran"))
     return next((str(word).lower() for word in words if word), "")
 
 

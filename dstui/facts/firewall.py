@@ -122,8 +122,6 @@ def _parsed(raw: Raw, key: str, family: str | None) -> Ruleset | Missing:
     found = privileged(raw, key)
     if isinstance(found, Missing):
         return found
-    if found.output_bytes > _RULES_BYTES:
-        return Missing(Reason.PARSE_ERROR, f"{found.source}: more than {_RULES_BYTES} bytes of rules")
     rules = parse_nft(found.output) if family is None else parse_save(found.output, family)
     return rules if rules is not None else Missing(Reason.PARSE_ERROR, f"{found.source}: rules not understood")
 

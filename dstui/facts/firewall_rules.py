@@ -8,7 +8,7 @@ makes the rule a "maybe", and a maybe never counts as a denial.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 IPV4 = "ip"
@@ -172,13 +172,16 @@ class Ruleset:
             for chain, rule in self._reached(family)
         )
 
-    def _reached(self, family: str) -> Iterator[tuple[Chain, Rule]]:
+    def _reached(self, family: str, *, jumps: bool = False) -> Iterator[tuple[Chain, Rule]]:
+        """The rules that a packet for this host can meet; with `jumps` also those that only lead to another chain."""
         waiting: list[Chain] = list(self.input_chains(family))
         seen = {(c.family, c.table, c.name) for c in waiting}
         while waiting:
             chain = waiting.pop()
             for rule in chain.rules:
                 target = self.target(chain, rule) if rule.action in (Action.JUMP, Action.GOTO) else None
+                if jumps and target is not None:
+                    yield chain, rule
                 if target is None:
                     if rule.action is not Action.JUMP:
                         yield chain, rule
@@ -211,17 +214,15 @@ class Ruleset:
         )
 
     def trusted_interfaces(self) -> tuple[str, ...]:
-        """Interfaces from which everything is accepted."""
+        """Interfaces from which everything is accepted, by the rule itself or by the chain that it leads to."""
         return tuple(
             sorted(
                 {
                     rule.interface
                     for family in (IPV4, IPV6)
-                    for _, rule in self._reached(family)
-                    if rule.action is Action.ACCEPT
-                    and rule.interface
-                    and not (rule.never or rule.maybe)
-                    and rule.ports is None
+                    for chain, rule in self._reached(family, jumps=True)
+                    if rule.interface and not (rule.never or rule.maybe) and rule.ports is None
+                    if self._ends(chain, replace(rule, interface=""), family, None, 0)[0] == {Action.ACCEPT}
                 }
             )
         )

@@ -124,6 +124,9 @@ def _pci(raw: Raw) -> tuple[PciGpu, ...] | Missing:
     by_address = by_directory(files, _PCI)
     if not by_address:
         return Missing(Reason.CANNOT_TELL, "no PCI device is listed")
+    half = next((address for address, row in by_address.items() if len(row) < 2), None)
+    if half is not None:
+        return Missing(Reason.CANNOT_TELL, f"PCI device {half} does not tell both vendor and class")
     held = {} if isinstance(drivers, Missing) else drivers
     return tuple(
         PciGpu(address, held.get(f"/sys/bus/pci/devices/{address}/driver", "").rsplit("/", 1)[-1])

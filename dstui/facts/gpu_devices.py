@@ -12,6 +12,7 @@ from dstui.facts.raw import Answer, Missing
 from dstui.model import Reason
 
 _NULLS = frozenset({"", "N/A", "[N/A]", "[Not Supported]", "[Unknown Error]", "[GPU requires reset]", "[Not Found]"})
+_RESET = "[GPU requires reset]"
 _DRIVER = re.compile(r"\d{3}\.\d+(?:\.\d+)?", re.ASCII)
 _COLUMNS = 8
 
@@ -180,6 +181,13 @@ def devices_of_nvml(gpus: object) -> tuple[Gpu, ...] | Missing:
     return tuple(_device(position, row) for position, row in enumerate(gpus))
 
 
+def _trouble(cells: list[str]) -> str:
+    """What nvidia-smi wrote in place of a value; a GPU that wants a reset says so before anything else."""
+    if _RESET in cells:
+        return "RESET_REQUIRED"
+    return next((cell for cell in cells if cell in _NULLS), "not asked")
+
+
 def devices_of_smi(answer: Answer) -> tuple[tuple[Gpu, ...] | Missing, str | Missing]:
     """GPUs and driver version of the `nvidia-smi --query-gpu=…` CSV. Values in brackets (`[N/A]`) are no values.
 
@@ -190,8 +198,9 @@ def devices_of_smi(answer: Answer) -> tuple[tuple[Gpu, ...] | Missing, str | Mis
     if "No devices were found" in answer.output + answer.error:
         return (), none
     lines = [line for line in answer.output.splitlines() if line.strip()]
-    if answer.exit not in (None, 0) and not lines:
-        said = answer.error.strip() or "no output"
+    if answer.exit not in (None, 0):
+        # Rows beside an error are those of the GPUs that still answer.
+        said = answer.error.strip() or (lines[-1] if lines else "no output")
         return Missing(Reason.CANNOT_TELL, f"nvidia-smi: exit {answer.exit}, {said[:120]}"), none
     if not lines:
         return Missing(Reason.PARSE_ERROR, "nvidia-smi: empty answer"), none
@@ -215,7 +224,7 @@ def devices_of_smi(answer: Answer) -> tuple[tuple[Gpu, ...] | Missing, str | Mis
             "pci_bus_id": bus,
             "mig": {"Enabled": 1, "Disabled": 0}.get(mig or ""),
             "cc": capability,
-            "errors": {"nvidia-smi": next((cell.strip() for cell in row if cell.strip() in _NULLS), "not asked")},
+            "errors": {"nvidia-smi": _trouble([cell.strip() for cell in row])},
         }
         found.append(_device(len(found), fields))
         driver = version if version and _DRIVER.fullmatch(version) else driver

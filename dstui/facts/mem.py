@@ -15,7 +15,11 @@ from dstui.model import Reason
 _BLOCK = re.compile(r"/sys/devices/system/memory/memory\d+/online", re.ASCII)
 _NODE = re.compile(r"/sys/devices/system/node/node(\d+)/(cpulist|meminfo)", re.ASCII)
 _FIELD = re.compile(r"^(?:Node \d+ )?([\w()]+):\s+(\d{1,18})(?: kB)?\s*$", re.ASCII | re.MULTILINE)
-_DIMM = re.compile(r"^\s*Size:\s*(\d{1,9}) (MB|GB|TB|kB)\s*$", re.ASCII | re.MULTILINE)
+_MODULE = re.compile(r"^(?=\s*Size:)", re.ASCII | re.MULTILINE)
+_SIZE = r":\s*(\d{1,9}) (MB|GB|TB|kB)\s*$"
+_DIMM = re.compile(r"^\s*Size" + _SIZE, re.ASCII | re.MULTILINE)
+_VOLATILE = re.compile(r"^\s*Volatile Size" + _SIZE, re.ASCII | re.MULTILINE)
+_PERSISTENT = re.compile(r"^\s*Non-Volatile Size" + _SIZE, re.ASCII | re.MULTILINE)
 _UNIT = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 MOST_BLOCKS = 65_536
@@ -135,8 +139,13 @@ def _dimms(raw: Raw) -> tuple[int, ...] | Missing:
     answer = privileged(raw, "mem.dimms")
     if isinstance(answer, Missing):
         return answer
-    sizes = tuple(int(count) * _UNIT[unit] for count, unit in _DIMM.findall(answer.output))
-    return sizes or Missing(Reason.CANNOT_TELL, "dmidecode lists no memory module")
+    sizes: list[int] = []
+    for module in _MODULE.split(answer.output):
+        # A module of persistent memory (Optane) is storage; only its volatile part, if it has one, is memory.
+        found = (_VOLATILE if _PERSISTENT.search(module) else _DIMM).search(module)
+        if found:
+            sizes.append(int(found[1]) * _UNIT[found[2]])
+    return tuple(sizes) or Missing(Reason.CANNOT_TELL, "dmidecode lists no memory module")
 
 
 def _nodes(raw: Raw) -> tuple[NodeMemory, ...] | Missing:

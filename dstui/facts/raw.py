@@ -170,6 +170,12 @@ class Answer:
     seconds: float = 0.0
     missing: Missing | None = None
 
+    @property
+    def cut(self) -> bool:
+        """Whether only the beginning of the output came; what stands behind it could say anything."""
+        longer = self.output_bytes > len(self.output)
+        return longer and self.output_bytes > len(self.output.encode("utf-8", "surrogatepass"))
+
     def evidence(self) -> Evidence:
         shown = "" if self.missing else self.output or _rendered(self.value)
         error = self.missing.why if self.missing else self.error
@@ -199,6 +205,15 @@ def _rendered(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def cut_short(answer: Answer) -> Missing | None:
+    """Missing(budget) of an answer of which only the beginning came."""
+    if not answer.cut:
+        return None
+    return Missing(
+        Reason.BUDGET, f"{answer.source}: {answer.output_bytes} bytes, only the first {len(answer.output)} were read"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """lstat of a path: permission bits and type as in `st_mode`, owner ids, size in bytes, mtime in seconds."""
@@ -223,7 +238,17 @@ class Raw:
         return found.missing or found
 
     def text(self, key: str) -> str | Missing:
-        """Text of a file, or standard output of a command that exited 0; a non-zero exit is Missing(cannot-tell)."""
+        """The whole text of a file, or standard output of a command that exited 0.
+
+        A non-zero exit is Missing(cannot-tell), an output that was cut off at the operation's limit Missing(budget).
+        """
+        found = self.answer(key)
+        if isinstance(found, Missing):
+            return found
+        return cut_short(found) or self.head(key)
+
+    def head(self, key: str) -> str | Missing:
+        """As `text`, for where the beginning is enough: what was cut off does not matter."""
         found = self.answer(key)
         if isinstance(found, Missing):
             return found

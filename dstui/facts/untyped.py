@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from dstui.facts.raw import Answer, Missing, Raw
+from dstui.facts.raw import Answer, Missing, Raw, cut_short
 from dstui.model import Reason
 
 _NOT_FOUND = 127
@@ -43,7 +43,10 @@ def real(value: object) -> float | None:
 
 
 def command(raw: Raw, key: str) -> Answer | Missing:
-    """A command that ran, whatever its exit code; a shell's 126 and 127 mean that it did not run."""
+    """A command that ran, whatever its exit code; a shell's 126 and 127 mean that it did not run.
+
+    An output that was cut off is Missing(budget).
+    """
     found = raw.answer(key)
     if isinstance(found, Missing):
         return found
@@ -51,7 +54,7 @@ def command(raw: Raw, key: str) -> Answer | Missing:
         return Missing(Reason.TOOL_MISSING, f"{found.source}: command not found")
     if found.exit == _NOT_EXECUTABLE:
         return Missing(Reason.PERMISSION, f"{found.source}: may not be run")
-    return found
+    return cut_short(found) or found
 
 
 def garbled(raw: Raw, key: str, what: str) -> Missing:

@@ -193,16 +193,39 @@ def _packages(raw: Raw) -> Mapping[str, Package] | Missing:
         return _NOWHERE if "versions.packages" not in raw.answers else files
     if not files and (isinstance(places, Missing) or not places):
         return Missing(Reason.CANNOT_TELL, "no site-packages was found beside the interpreter")
-    return dict(found for path, text in sorted(files.items()) if (found := parse_metadata(path, text)) is not None)
+    if unread := _unread(raw, "versions.packages"):
+        return unread
+    return dict(found for path, text in _beside(raw, files) if (found := parse_metadata(path, text)) is not None)
+
+
+_MINOR = re.compile(r"/python(\d\.\d{1,2})/", re.ASCII)
+
+
+def _beside(raw: Raw, files: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The files of the interpreter's own minor version: an environment may hold what is left of an older one."""
+    version = _python(raw).version
+    own = None if isinstance(version, Missing) else f"{version[0]}.{version[1]}"
+    found = sorted(files.items())
+    return [(p, text) for p, text in found if own is None or (minor := _MINOR.search(p)) is None or minor[1] == own]
+
+
+def _unread(raw: Raw, key: str) -> Missing | None:
+    """Why the files of a GLOB may not be all there are."""
+    answer = raw.answer(key)
+    if isinstance(answer, Missing) or not answer.error:
+        return None
+    return Missing(Reason.PERMISSION, answer.error.splitlines()[0][:200])
 
 
 def _torch_cuda(raw: Raw) -> str | Missing | None:
     files = raw.files("versions.torch")
     if isinstance(files, Missing):
         return _NOWHERE if "versions.torch" not in raw.answers else files
-    for text in files.values():
+    for _, text in _beside(raw, files):
         found = _TORCH_CUDA.search(text)
         return (found[1] or found[2]) if found else garbled("torch/version.py", text)
+    if unread := _unread(raw, "versions.torch"):
+        return unread
     if isinstance(_packages(raw), Missing):
         return Missing(Reason.CANNOT_TELL, "no site-packages was found beside the interpreter")
     return Missing(Reason.TOOL_MISSING, "torch is not beside the interpreter")

@@ -13,7 +13,7 @@ from dstui.gather.choreography import nonce_matrix, port_matrix, vantage_reach
 from dstui.gather.link import HostLink
 from dstui.gather.local import open_local
 from dstui.inventory.secrets import SecretStore
-from dstui.model import Reason, SecretError
+from dstui.model import GatherError, Reason, SecretError
 
 _PHASE_SECONDS = 2.0
 
@@ -49,6 +49,12 @@ class Choreographer:
     async def _ports(self, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> PortMatrix:
         params = self._params("net.ports", None)
         low, _, high = params.text("port_range").partition("-")
+        if not (low.strip().isdecimal() and high.strip().isdecimal()):
+            raise GatherError(
+                Reason.PARSE_ERROR,
+                f"net.ports.port_range is {params.text('port_range')!r} ({params.origin('port_range')}): "
+                "write it as 10001-19999",
+            )
         pinned = [port for name, port in self._site.ray_ports.items() if not name.startswith("worker_")]
         return await port_matrix(
             self._site,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from dstui.facts.addresses import AddressFacts
 from dstui.facts.case import FleetCase, HostSite, Site
 from dstui.facts.raw import Missing
 from dstui.judge.rulings import Causes
@@ -26,6 +28,17 @@ def facts_of(case: FleetCase, name: str, kind: type[F]) -> F | Missing:
     """The facts of one host, or why there are none."""
     found = case.facts.get(name)
     return Missing(Reason.NOT_RUN, f"{name} was not looked at") if found is None else found.get(kind)
+
+
+def own_address(case: FleetCase, name: str, ip: str) -> bool:
+    """Whether an address of a peer leads back to the host itself, so that reaching it proves nothing."""
+    try:
+        if ipaddress.ip_address(ip).is_loopback:
+            return True
+    except ValueError:
+        return False
+    held = facts_of(case, name, AddressFacts)
+    return not isinstance(held, Missing) and held.holding(ip) is not None
 
 
 def share_hosts(site: Site) -> tuple[HostSite, ...]:

@@ -87,6 +87,7 @@ def judge_security_group(case: FleetCase) -> Sequence[Ruling]:
             material={
                 "provider": declared,
                 "machines": {**fleet.clouds, **dict.fromkeys(fleet.elsewhere, "own")},
+                # Refused and timeout stay apart: what is refused got through the group.
                 "reach": {
                     name: {str(port): outcome for port, outcome in sorted(view.outcomes.items())}
                     for name, view in sorted(views.items())

@@ -9,11 +9,15 @@ from dstui.facts.firewall import FirewalldZone, FirewallFacts, UfwStatus
 from dstui.facts.firewall_rules import IPV4, IPV6, Fate, Ruleset
 from dstui.facts.listeners import ListenerFacts
 from dstui.facts.raw import Missing
-from dstui.judge.hard_reach import OutsideView, exposed_ports, outside_view, port_list
+from dstui.judge.hard_reach import OutsideView, exposed_ports, outside_view, port_list, standing
 from dstui.judge.registry import FleetJudge
-from dstui.judge.rulings import Causes, not_applicable, why_missing
+from dstui.judge.rulings import Causes, not_applicable, quoted, why_missing
 from dstui.model import Reason, Ruling, Text, host_target
 
+_GUEST_INTERFACES = (
+    "lo", "docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "cilium", "lxc", "lxd", "incus", "podman", "kube",
+)  # fmt: skip
+"""Behind these are the host's own containers and guests, not the network."""
 _EXPECTED = Text(
     "default deny for incoming packets, no sensitive port reachable from outside the cluster",
     "入站默认拒绝，集群外无法访问任何敏感端口",
@@ -51,11 +55,13 @@ def _judge(case: FleetCase, name: str) -> Ruling:
         if not isinstance(exposed, Missing):
             exposed = tuple(dict.fromkeys((*exposed, *(port for port in published if port in sensitive))))
     if not reached:
-        _judge_view(causes, view, exposed, sensitive)
+        published_seen = isinstance(facts, FirewallFacts) and isinstance(facts.rules, Ruleset)
+        _judge_view(causes, view, exposed, sensitive, published_seen=published_seen)
+    _judge_vantages(causes, one.params.texts("vantages"))
     return causes.ruling(
         _observed(facts, view, exposed, reached),
         _PASSED,
-        material=_material(facts, view, exposed),
+        material=_material(facts, view, exposed, sensitive),
         evidence=("firewall", "listeners"),
     )
 
@@ -78,12 +84,33 @@ def _reached(ports: Sequence[int], view: OutsideView | Missing) -> Text:
     )
 
 
+def _judge_vantages(causes: Causes, wanted: Sequence[str]) -> None:
+    """Only the controller looks; where the inventory names others as well, that is not all that was asked for."""
+    others = [name for name in wanted if name != "controller"]
+    if others:
+        names = quoted(", ".join(others), 80)
+        causes.warn(
+            Text(
+                f"only the controller looked from outside, not {names}: run dstui there too",
+                f"仅由控制机从外部查看，未使用 {names}：请在该处也运行 dstui",
+            )
+        )
+
+
 def _judge_view(
-    causes: Causes, view: OutsideView | Missing, exposed: tuple[int, ...] | Missing, sensitive: Sequence[int]
+    causes: Causes,
+    view: OutsideView | Missing,
+    exposed: tuple[int, ...] | Missing,
+    sensitive: Sequence[int],
+    *,
+    published_seen: bool,
 ) -> None:
-    """UNKNOWN when a port that may be reachable was not looked at from outside."""
+    """UNKNOWN when a port that may be reachable was not looked at from outside.
+
+    Without the kernel's rules (`published_seen` false) a port of a container may be open although nothing listens.
+    """
     if isinstance(view, Missing):
-        if isinstance(exposed, Missing):
+        if isinstance(exposed, Missing) or not (exposed or published_seen):
             causes.missing(view, Text("view from outside", "外部视角"))
         elif exposed:
             ports = port_list(exposed)
@@ -179,7 +206,16 @@ def _judge_denied(causes: Causes, facts: FirewallFacts, exposed: Sequence[int]) 
                 f"规则允许任意地址访问敏感端口：{port_list(admitted)}",
             )
         )
-    if isinstance(rules, Ruleset) and (trusted := rules.trusted_interfaces()):
+    trusted = rules.trusted_interfaces() if isinstance(rules, Ruleset) else ()
+    if outside := [name for name in trusted if not name.startswith(_GUEST_INTERFACES)]:
+        names = quoted(", ".join(outside), 80)
+        causes.warn(
+            Text(
+                f"default deny does not hold for {names}: everything that comes in there is accepted",
+                f"默认拒绝对 {names} 不生效：来自该接口的报文全部放行",
+            )
+        )
+    elif trusted:
         causes.note(Text(f"everything is accepted from: {', '.join(trusted)}", f"接口全部放行：{', '.join(trusted)}"))
     _judge_persistence(causes, facts)
 
@@ -269,13 +305,14 @@ def _observed(
 
 
 def _material(
-    facts: FirewallFacts | Missing, view: OutsideView | Missing, exposed: tuple[int, ...] | Missing
+    facts: FirewallFacts | Missing,
+    view: OutsideView | Missing,
+    exposed: tuple[int, ...] | Missing,
+    sensitive: Sequence[int],
 ) -> dict[str, object]:
     material: dict[str, object] = {
         "exposed": [*exposed] if isinstance(exposed, tuple) else str(exposed.reason),
-        "outside": {str(port): outcome for port, outcome in sorted(view.outcomes.items())}
-        if isinstance(view, OutsideView)
-        else str(view.reason),
+        "outside": standing(view) if isinstance(view, OutsideView) else str(view.reason),
     }
     if isinstance(facts, Missing):
         return {**material, "rules": str(facts.reason)}
@@ -284,7 +321,9 @@ def _material(
     material["policy"] = str(policy.reason if isinstance(policy, Missing) else policy)
     if isinstance(facts.rules, Ruleset):
         material["policy6"] = str(facts.rules.fate(IPV6))
-        material["rules"] = facts.rules.rules_for_input(IPV4, containers=False)
+        # Not how many rules there are: fail2ban adds and removes some all day.
+        material["admitted"] = [port for port in sensitive if facts.rules.fate(IPV4, port) is Fate.OPEN]
+        material["trusted"] = [*facts.rules.trusted_interfaces()]
         material["published"] = [*_published(facts)]
     return material
 

@@ -34,6 +34,15 @@ class OutsideView:
         return by_danger(port for port in ports if self.outcomes.get(port) not in OPEN | CLOSED)
 
 
+def standing(view: OutsideView) -> dict[str, str]:
+    """What a signature rests on: open, closed or untold; whether a closed port refuses or is silent is no matter."""
+    words = ((OPEN, "open"), (CLOSED, "closed"))
+    return {
+        str(port): next((word for outcomes, word in words if outcome in outcomes), "untold")
+        for port, outcome in sorted(view.outcomes.items())
+    }
+
+
 def by_danger(ports: Iterable[int]) -> tuple[int, ...]:
     """Each port once, Ray's before the others."""
     return tuple(sorted(set(ports), key=lambda port: (port not in RAY_PORTS, port)))

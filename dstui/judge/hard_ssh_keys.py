@@ -84,6 +84,9 @@ def _judge_keys(case: HostCase, shared: frozenset[str]) -> Ruling:
         _judge_key(causes, session.key_type, session.key_bits, minimum, Text("dstui's own key", "dstui 所用密钥"))
     if isinstance(facts, SshdFacts):
         _judge_key_files(causes, facts, minimum)
+        if isinstance(facts.config, Missing):
+            why = why_missing(facts.config)
+            causes.note(Text(f"Match blocks not looked at: {why.en}", f"未查看 Match 块：{why.zh}"))
     both = sorted(_root_keys(case.facts) & shared)
     if both:
         causes.warn(
@@ -146,8 +149,10 @@ def _judge_ways_in(causes: Causes, login: _Login, passwords_allowed: bool) -> No
     for block in login.blocks:
         if block.values.get("permitemptypasswords") == "yes":
             causes.fail(same(f"PermitEmptyPasswords yes, Match {block.place}"))
-    if isinstance(empty, Missing):
-        why = why_missing(empty)
+    untold = (login.value(way) for way in _WAYS if way != "pubkeyauthentication")
+    hidden = empty if isinstance(empty, Missing) else next((v for v in untold if isinstance(v, Missing)), None)
+    if hidden is not None and (hidden is empty or not passwords_allowed):
+        why = why_missing(hidden)
         causes.warn(
             Text(
                 f"whether passwords are still accepted could not be read: {why.en}",

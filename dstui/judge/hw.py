@@ -131,6 +131,13 @@ def memory(case: HostCase) -> Ruling:
                 f"在容差之内，但只安装了 {installed:.1f} GiB，不足 {wanted:g} GiB",
             )
         )
+    if most >= least > total:
+        causes.warn(
+            Text(
+                f"the kernel uses only {total:.1f} GiB of {most:.1f} GiB (mirroring, mem=, ballooning or crashkernel)",
+                f"内核只使用 {most:.1f} GiB 中的 {total:.1f} GiB（内存镜像、mem=、气球或 crashkernel）",
+            )
+        )
     _memory_remarks(causes, facts, least)
     en, zh = [f"{total:.1f} GiB MemTotal"], [f"MemTotal {total:.1f} GiB"]
     if installed is not None:

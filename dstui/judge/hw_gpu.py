@@ -60,8 +60,10 @@ def gpu_model(case: HostCase) -> Ruling:
                 f"{len(devices)} GPUs, but the inventory says {exact}", f"有 {len(devices)} 张 GPU，清单中为 {exact} 张"
             )
         )
-    for gpu in unnamed:
-        _judge_unnamed(causes, gpu)
+    if not devices:
+        causes.fail(Text("no GPU answers", "没有 GPU 响应"))
+    for gpu in devices:
+        _judge_answer(causes, gpu)
     for name in dict.fromkeys(gpu.name for gpu in devices if isinstance(gpu.name, str)):
         _judge_name(causes, name, models, case.params.table("gpu_models_note"))
     _judge_modes(causes, case, devices)
@@ -164,7 +166,8 @@ def _denied(case: HostCase, facts: GpuFacts) -> Missing | None:
     return None
 
 
-def _judge_unnamed(causes: Causes, gpu: Gpu) -> None:
+def _judge_answer(causes: Causes, gpu: Gpu) -> None:
+    """A GPU that fell off may still give its name from the driver's memory."""
     if gpu.lost:
         causes.fail(Text(f"GPU {gpu.index} does not answer: {gpu.lost}", f"GPU {gpu.index} 无响应：{gpu.lost}"))
     elif isinstance(gpu.name, Missing):

@@ -56,6 +56,11 @@ def _judge_host(fleet: FleetCase, case: HostCase) -> Ruling:
         _judge_way(causes, case, way, measured)
         _judge_side_remarks(causes, case, way)
     _judge_measurements(causes, case, measured)
+    if case.params.flag("measure") and any(peer.name not in measured for peer in peers):
+        causes.unknown(
+            Reason.NOT_BUILT,
+            Text("measure is asked for, and dstui does not measure links", "已要求实测，但 dstui 不进行链路测速"),
+        )
     _judge_other_ends(causes, fleet, host, peers, ways)
     unasked = len([peer for peer in peers if peer.data_ip not in facts.routes])
     if unasked:
@@ -138,8 +143,8 @@ def _judge_way(causes: Causes, case: HostCase, way: _Way, measured: dict[str, Li
 
 
 _ASK = Text(
-    "declare expect.nic_declared_gbps, or have the link measured (measure: true)",
-    "请在清单中声明 expect.nic_declared_gbps，或进行实测（measure: true）",
+    "declare expect.nic_declared_gbps once you know it (iperf3 -P 8 between the two hosts tells)",
+    "请在确认速率后（如在两台主机间运行 iperf3 -P 8）于清单中声明 expect.nic_declared_gbps",
 )
 
 

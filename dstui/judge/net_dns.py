@@ -18,6 +18,8 @@ _EXPECTED = Text(
     "two or more answering name servers; every name resolves to its inventory address",
     "至少两台可应答的 DNS 服务器；所有名称解析到清单地址",
 )
+_TOO_LATE = "timeout"
+"""What a lookup says that was still open when the host's time for it was over."""
 _PASSED = Text(
     "the name servers answer and every name resolves as the inventory says", "DNS 可应答，名称解析与清单一致"
 )
@@ -31,7 +33,7 @@ def judge(case: HostCase) -> Ruling:
     causes = Causes(target, _EXPECTED)
     _weigh_servers(case, facts, causes)
     _weigh_names(case, facts, causes)
-    return causes.ruling(_observed(facts), _PASSED, material=_material(facts))
+    return causes.ruling(_observed(facts), _PASSED, material=_material(case, facts))
 
 
 def _weigh_servers(case: HostCase, facts: DnsFacts, causes: Causes) -> None:
@@ -101,6 +103,8 @@ def _lookup(lookups: Mapping[str, Lookup], name: str, causes: Causes) -> Lookup 
     look = lookups.get(name)
     if look is None:
         causes.unknown(Reason.NOT_RUN, Text(f"{name} was not looked up", f"未解析 {name}"))
+    elif not look.addresses and look.error == _TOO_LATE:
+        causes.unknown(Reason.TIMEOUT, Text(f"{name} did not resolve in time", f"{name} 未能及时解析"))
     elif not look.addresses:
         why = quoted(look.error, 80)
         causes.fail(Text(f"{name} does not resolve ({why})", f"{name} 无法解析（{why}）"))
@@ -175,7 +179,10 @@ def _weigh_own(case: HostCase, lookups: Mapping[str, Lookup], causes: Causes) ->
 
 def _weigh_source(case: HostCase, facts: DnsFacts, names: tuple[str, ...], causes: Causes) -> None:
     if isinstance(facts.hosts, Missing):
-        causes.note(Text("/etc/hosts could not be read", "无法读取 /etc/hosts"))
+        if case.params.flag("dns_hosts_file_ok"):
+            causes.note(Text("/etc/hosts could not be read", "无法读取 /etc/hosts"))
+        else:
+            causes.missing(facts.hosts, same("/etc/hosts"))
         return
     from_file = [name for name in names if name != case.host.name and name.lower() in facts.hosts]
     if not from_file:
@@ -222,14 +229,16 @@ def _observed(facts: DnsFacts) -> Text:
     return same(listed(shown))
 
 
-def _material(facts: DnsFacts) -> Mapping[str, object]:
+def _material(case: HostCase, facts: DnsFacts) -> Mapping[str, object]:
+    """Of names outside the inventory only whether they resolve: a CDN answers with other addresses every time."""
+    inside = {SELF, *inventory_names(case.host, case.site)}
     servers = facts.servers
     lookups = facts.lookups
     return {
         "servers": str(servers.reason) if isinstance(servers, Missing) else {s.ip: s.answering for s in servers},
         "names": str(lookups.reason)
         if isinstance(lookups, Missing)
-        else {name: sorted(look.addresses) for name, look in lookups.items()},
+        else {n: sorted(look.addresses) if n in inside else bool(look.addresses) for n, look in lookups.items()},
     }
 
 

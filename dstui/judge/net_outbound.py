@@ -38,12 +38,27 @@ def judge(case: HostCase) -> Ruling:
     causes = Causes(target, _EXPECTED)
     for group, urls in case.site.outbound.items():
         _weigh_group(facts, group, urls, causes)
+    for group in () if case.site.offline else _wanted(case):
+        if group not in case.site.outbound:
+            causes.unknown(
+                Reason.NOT_RUN,
+                Text(
+                    f"{group}: outbound_groups of this host only is not asked; set it for the whole cluster",
+                    f"{group}：仅为本机设置的 outbound_groups 不会被测试，请为整个集群设置",
+                ),
+            )
     groups = [(group, _best(facts.via.get(group))) for group in case.site.outbound]
     return causes.ruling(
         same("; ".join(f"{group}: {_shown(fetch)}" for group, fetch in groups)),
         _PASSED,
         material={group: _material(facts.via.get(group)) for group in case.site.outbound},
     )
+
+
+def _wanted(case: HostCase) -> tuple[str, ...]:
+    """The groups that this host's parameters name."""
+    named = next((t.value for t in case.params.thresholds if t.param == "outbound_groups"), None)
+    return tuple(named) if isinstance(named, Mapping) else ()
 
 
 def _weigh_group(facts: OutboundFacts, group: str, urls: tuple[str, ...], causes: Causes) -> None:
@@ -156,7 +171,8 @@ def _shown(fetch: Fetch | Missing | None) -> str:
 def _material(via: Mapping[str, Fetch] | Missing | None) -> object:
     if via is None or isinstance(via, Missing):
         return str(via.reason) if via else None
-    return {f.url: [f.status, f.kind, f.insecure_status, f.via_proxy] for f in via.values()}
+    # One reachable URL is enough: which of the others answered in time today is no change.
+    return {"reached": any(f.reached for f in via.values()), "proxy": any(f.via_proxy for f in via.values())}
 
 
 JUDGE = HostJudge("net.outbound", ("outbound",), ("outbound",), judge)

@@ -8,7 +8,7 @@ from dstui.facts.addresses import AddressFacts
 from dstui.facts.case import FleetCase, HostSite
 from dstui.facts.ping import ALL_PAIRS_UP_TO, JUMBO_MTU, Ping, PingFacts, addresses_of, evidence_keys, tried_peers
 from dstui.facts.raw import Missing
-from dstui.judge.fleet import PAIRS_UP_TO, absorb, cluster_target, facts_of
+from dstui.judge.fleet import PAIRS_UP_TO, absorb, cluster_target, facts_of, own_address
 from dstui.judge.registry import FleetJudge
 from dstui.judge.rulings import Causes, not_applicable, quoted, why_missing
 from dstui.model import Reason, Ruling, Text, Verdict, host_target, pair_target, same
@@ -77,6 +77,14 @@ def _source_ruling(case: FleetCase, a: HostSite) -> Ruling:
 
 def _weigh_pair(case: FleetCase, facts: PingFacts, a: HostSite, b: HostSite, causes: Causes) -> None:
     for ip in addresses_of(b):
+        if own_address(case, a.name, ip):
+            causes.unknown(
+                Reason.CANNOT_TELL,
+                Text(
+                    f"{ip} is an address of {a.name} itself: correct {b.name} in the inventory",
+                    f"{ip} 是 {a.name} 自己的地址：请更正清单中的 {b.name}",
+                ),
+            )
         _weigh_address(case, facts, b, ip, causes)
     if _reaches(facts, b) and (back := facts_of(case, b.name, PingFacts)) and not isinstance(back, Missing):
         expected_back = a.name in {peer.name for peer in tried_peers(b, case.site)}

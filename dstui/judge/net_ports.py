@@ -10,7 +10,7 @@ from dstui.facts.case import FleetCase, HostSite
 from dstui.facts.choreography import Listener, PortMatrix, PortTry
 from dstui.facts.listeners import ListenerFacts
 from dstui.facts.raw import Missing
-from dstui.judge.fleet import PAIRS_UP_TO, absorb, cluster_target, facts_of, listed
+from dstui.judge.fleet import PAIRS_UP_TO, absorb, cluster_target, facts_of, listed, own_address
 from dstui.judge.net_port_setup import weigh_setup
 from dstui.judge.registry import FleetJudge
 from dstui.judge.rulings import Causes, quoted, unknown, why_missing
@@ -60,9 +60,7 @@ def _due(ports: _Ports, a: HostSite, b: HostSite) -> bool:
 
 def _expected(live: bool | None) -> Text:
     if live:
-        return Text(
-            "6379, 8265, 10001 held by Ray on the head; all ports reachable", "头节点端口由 Ray 占用，所有端口可访问"
-        )
+        return Text("the head's ports held by Ray; all ports reachable", "头节点端口由 Ray 占用，所有端口可访问")
     return Text("ports free, and reachable from every node", "端口空闲，且所有节点可访问")
 
 
@@ -80,7 +78,7 @@ def _live(case: FleetCase, listeners: Mapping[tuple[str, int], Listener]) -> boo
         return case.site.phase == "live"
     hidden = False
     for host in case.site.hosts:
-        held = listeners.get((host.name, GCS_PORT))
+        held = listeners.get((host.name, _gcs_port(case)))
         if "head" in host.roles and held is not None and held.state == "busy":
             holder = _holder(case, held)
             if holder and holder.startswith("gcs_server"):
@@ -99,10 +97,16 @@ def _holder(case: FleetCase, listener: Listener) -> str | None:
     return next((quoted(s.process, 40) for s in facts.on(listener.port) if s.process), None)
 
 
-def _fits(port: int, holder: str) -> bool:
+def _gcs_port(case: FleetCase) -> int:
+    """Ray's GCS: 6379, or the first of the head's ports where the inventory names another (`ray.gcs_port`)."""
+    ports = case.params.counts("ports_head")
+    return GCS_PORT if GCS_PORT in ports or not ports else ports[0]
+
+
+def _fits(port: int, holder: str, gcs: int) -> bool:
     """Whether this is the process that Ray keeps on a head port; its dashboard and client server are Python."""
     name = holder.lower()
-    if port == GCS_PORT:
+    if port == gcs:
         return name.startswith("gcs_server")
     return name.startswith(("ray", "python", "dashboard", "gcs_server"))
 
@@ -141,8 +145,10 @@ def _weigh_busy(case: FleetCase, ports: _Ports, listener: Listener, causes: Caus
         causes.unknown(
             Reason.PERMISSION,
             Text(
-                f"{where} is held by a process that cannot be seen: Ray, or something in its way",
-                f"{where} 被无法识别的进程占用：可能是 Ray，也可能是冲突进程",
+                f"{where} is held by a process that cannot be seen: Ray, or something in its way. "
+                "Set cluster.phase to pre or live in the inventory",
+                f"{where} 被无法识别的进程占用：可能是 Ray，也可能是冲突进程。"
+                "请在清单中将 cluster.phase 设为 pre 或 live",
             ),
         )
     elif not ports.live:
@@ -154,7 +160,7 @@ def _weigh_busy(case: FleetCase, ports: _Ports, listener: Listener, causes: Caus
                 f"{where} is held, by whom cannot be seen (needs root)", f"{where} 已占用，但看不到进程名（需要 root）"
             )
         )
-    elif not _fits(listener.port, holder):
+    elif not _fits(listener.port, holder, _gcs_port(case)):
         causes.fail(Text(f"{where} is held by {holder}, not by Ray", f"{where} 被 {holder} 占用，而非 Ray"))
 
 
@@ -171,7 +177,7 @@ def _weigh_unbound(listener: Listener, causes: Causes) -> None:
 def _weigh_occupied(case: FleetCase, ports: _Ports, host: HostSite, samples: list[Listener], causes: Causes) -> None:
     busy = [(item, _holder(case, item)) for item in samples if item.state == "busy"]
     if ports.live is not False:
-        busy = [(item, holder) for item, holder in busy if holder and not _fits(item.port, holder)]
+        busy = [(item, holder) for item, holder in busy if holder and not _fits(item.port, holder, _gcs_port(case))]
     if not busy:
         return
     shown = listed([f"{item.port} {holder or '?'}" for item, holder in busy])
@@ -266,6 +272,14 @@ def _weigh_pair(case: FleetCase, ports: _Ports, a: HostSite, b: HostSite, causes
         causes.missing(missing, same(name))
     if b.name not in ports.matrix.missing:
         _weigh_holders(case, ports, b, causes)
+    if own_address(case, a.name, b.data_ip):
+        causes.unknown(
+            Reason.CANNOT_TELL,
+            Text(
+                f"{b.data_ip} is an address of {a.name} itself: correct {b.name} in the inventory",
+                f"{b.data_ip} 是 {a.name} 自己的地址：请更正清单中的 {b.name}",
+            ),
+        )
     if not gone:
         _weigh_tries(case, ports, a, b, causes)
 
@@ -282,16 +296,30 @@ def _pair_ruling(case: FleetCase, ports: _Ports, a: HostSite, b: HostSite) -> Ru
     _weigh_pair(case, ports, a, b, causes)
     counts = _counts(ports, a, b)
     shown = ", ".join(f"{count} {quoted(outcome, 20)}" for outcome, count in counts.items())
-    tries = ports.tries.get((a.name, b.name), {})
     return causes.ruling(
         same(shown) if shown else _nothing_tried(ports, a, b),
         _PASSED_LIVE if ports.live else _PASSED_PRE,
-        material={
-            "outcomes": {str(port): attempt.outcome for port, attempt in sorted(tries.items())},
-            "holders": _holders(case, ports, b.name),
-        },
+        material=_material(case, ports, a, b),
         evidence=("listeners",),
     )
+
+
+def _material(case: FleetCase, ports: _Ports, a: HostSite, b: HostSite) -> dict[str, object]:
+    """What went wrong by port, and who holds the head's. Which samples are in use by chance changes from run to run."""
+    fixed = _fixed(case, b)
+    meanings = {
+        port: _meaning(attempt.outcome, ports.listeners.get((b.name, port)), port in fixed)
+        for port, attempt in sorted(ports.tries.get((a.name, b.name), {}).items())
+    }
+    return {
+        "faults": {str(port): meaning for port, meaning in meanings.items() if meaning not in ("ok", "held")},
+        "holders": _fixed_holders(case, ports, b),
+    }
+
+
+def _fixed_holders(case: FleetCase, ports: _Ports, host: HostSite) -> dict[str, str]:
+    fixed = {str(port) for port in _fixed(case, host)}
+    return {port: holder for port, holder in _holders(case, ports, host.name).items() if port in fixed}
 
 
 def _nothing_tried(ports: _Ports, a: HostSite, b: HostSite) -> Text:
@@ -320,7 +348,7 @@ def _source_ruling(case: FleetCase, ports: _Ports, a: HostSite, peers: Sequence[
     return causes.ruling(
         Text(f"{clean} of {len(peers)} peers without fault", f"{len(peers)} 个对端中 {clean} 个正常"),
         _PASSED_LIVE if ports.live else _PASSED_PRE,
-        material={b.name: _counts(ports, a, b) for b in peers},
+        material={b.name: _material(case, ports, a, b) for b in peers},
         evidence=("listeners",),
     )
 
@@ -338,7 +366,8 @@ def _alone(case: FleetCase, ports: _Ports, host: HostSite) -> Ruling:
     shown = ", ".join(f"{port} {holder}" for port, holder in busy.items())
     observed = same(shown) if shown else Text("no port occupied", "无端口被占用")
     passed = _PASSED_LIVE if ports.live else _PASSED_PRE
-    return causes.ruling(observed, passed, material={"holders": busy}, evidence=("listeners",))
+    material = {"holders": _fixed_holders(case, ports, host)}
+    return causes.ruling(observed, passed, material=material, evidence=("listeners",))
 
 
-JUDGE = FleetJudge("net.ports", ("listeners",), ("listeners",), judge, needs=("ports",))
+JUDGE = FleetJudge("net.ports", ("listeners", "addresses"), ("listeners",), judge, needs=("ports",))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dstui.facts.case import FleetCase, HostSite
-from dstui.facts.mounts import under
+from dstui.facts.mounts import AUTOFS, Mount, under
 from dstui.facts.raw import Missing
 from dstui.facts.storage import Inode, Look, StorageFacts, User
 from dstui.judge.fleet import facts_of, listed, share_hosts
@@ -108,6 +108,11 @@ def _weigh_directory(
         causes.fail(Text(f"{path} is not a directory", f"{path} 不是目录"))
         return
     on_root = facts.on_root_filesystem(path)
+    mount = facts.mount(path)
+    if isinstance(mount, Mount) and mount.fstype == AUTOFS:
+        causes.unknown(
+            Reason.CANNOT_TELL, Text("autofs has not mounted it yet: run again", "autofs 尚未挂载：请重新运行")
+        )
     if isinstance(on_root, Missing):
         causes.missing(on_root, Text("mount", "挂载点"))
     elif on_root and exported(case, host, facts):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dstui.facts.case import FleetCase
 from dstui.facts.choreography import NonceMatrix, NonceRead, NonceWrite
 from dstui.facts.raw import Missing
-from dstui.judge.fleet import cluster_target, listed
+from dstui.facts.storage import StorageFacts
+from dstui.judge.fleet import cluster_target, facts_of, listed
 from dstui.judge.registry import FleetJudge
 from dstui.judge.rulings import Causes, quoted, unknown
 from dstui.model import Reason, Ruling, Text, same
@@ -30,6 +31,8 @@ def judge(case: FleetCase) -> Sequence[Ruling]:
     if isinstance(matrix, Missing):
         return [unknown(target, matrix, expected)]
     causes = Causes(target, expected)
+    if len(names) == 1:
+        _weigh_alone(case, names[0], causes)
     writes = {write.host: write for write in matrix.writes}
     reads = {(read.reader, read.writer): read for read in matrix.reads}
     names = list(dict.fromkeys((*names, *writes)))
@@ -56,6 +59,20 @@ def judge(case: FleetCase) -> Sequence[Ruling]:
             },
         )
     ]
+
+
+def _weigh_alone(case: FleetCase, name: str, causes: Causes) -> None:
+    """One node reads back what it wrote on any disk; only the mount shows that it is the share."""
+    facts = facts_of(case, name, StorageFacts)
+    on_root = facts if isinstance(facts, Missing) else facts.on_root_filesystem(case.site.shared_path)
+    if isinstance(on_root, Missing):
+        causes.missing(on_root, Text("mount", "挂载点"))
+    elif on_root and "storage" not in case.site.host(name).roles:
+        causes.unknown(
+            Reason.BLOCKED_BY,
+            Text("the share is not mounted: what was written lies on the system disk", "共享未挂载：写入位于系统盘"),
+            "stor.shared-dir",
+        )
 
 
 def _weigh_write(case: FleetCase, matrix: NonceMatrix, name: str, write: NonceWrite | None, causes: Causes) -> None:
@@ -152,4 +169,4 @@ def _cell(read: NonceRead | None) -> str:
     return f"{read.seconds * 1000:.0f} ms" if read.outcome == "match" else _trouble(read)
 
 
-JUDGE = FleetJudge("stor.rw-all-nodes", (), (), judge, needs=("nonce",))
+JUDGE = FleetJudge("stor.rw-all-nodes", ("storage",), ("storage.share", "storage.mountinfo"), judge, needs=("nonce",))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dstui.facts.case import FleetCase, HostSite, Site
 from dstui.facts.mounts import AUTOFS, NFS_TYPES, Mount, under
 from dstui.facts.raw import Missing
-from dstui.facts.storage import Look, StorageFacts
+from dstui.facts.storage import StorageFacts
 from dstui.judge.fleet import facts_of, listed, share_hosts
 from dstui.judge.registry import FleetJudge
 from dstui.judge.rulings import Causes, not_applicable, quoted, unknown
@@ -85,7 +85,9 @@ def _ruling(case: FleetCase, host: HostSite, sources: Mapping[str, str]) -> Ruli
     mount = facts.mount(case.site.shared_path)
     if serves_elsewhere(host, facts) or (isinstance(mount, Mount) and exported(case, host, facts)):
         return _server_ruling(case, host, facts, sources, causes)
-    if isinstance(facts.share, Look) and facts.share.hung:
+    if isinstance(facts.share, Missing):
+        causes.missing(facts.share, same(case.site.shared_path))
+    elif facts.share.hung:
         _weigh_hung(case, facts, causes)
     if isinstance(mount, Missing):
         causes.missing(mount, same("/proc/self/mountinfo"))
@@ -183,7 +185,16 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 def _weigh_persistence(case: FleetCase, facts: StorageFacts, mount: Mount, causes: Causes) -> None:
-    if not case.params.flag("persistent_mount") or _is_persistent(facts, mount):
+    if not case.params.flag("persistent_mount"):
+        return
+    if other := _other_source(case, facts, mount):
+        causes.warn(
+            Text(
+                f"after a reboot fstab mounts {quoted(other, 80)} here, not {quoted(mount.source, 80)}",
+                f"重启后 fstab 将在此挂载 {quoted(other, 80)}，而非 {quoted(mount.source, 80)}",
+            )
+        )
+    if _is_persistent(facts, mount):
         return
     if isinstance(facts.fstab, Missing):
         causes.missing(facts.fstab, same("/etc/fstab"))
@@ -194,6 +205,16 @@ def _weigh_persistence(case: FleetCase, facts: StorageFacts, mount: Mount, cause
                 f"{quoted(mount.point)} 不在 fstab 或 systemd 中：重启后丢失",
             )
         )
+
+
+def _other_source(case: FleetCase, facts: StorageFacts, mount: Mount) -> str | None:
+    """The NFS export that fstab names for the mount point, when it is not what is mounted there now."""
+    entries = () if isinstance(facts.fstab, Missing) else facts.fstab
+    entry = next((entry for entry in entries if entry.point == mount.point), None)
+    if entry is None or entry.fstype not in NFS_TYPES or mount.fstype not in NFS_TYPES:
+        return None
+    same_export = normal_source(entry.source, case.site) == normal_source(mount.source, case.site)
+    return None if same_export else entry.source
 
 
 def _is_persistent(facts: StorageFacts, mount: Mount) -> bool:

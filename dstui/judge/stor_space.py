@@ -77,8 +77,21 @@ def judge(case: FleetCase) -> Sequence[Ruling]:
             f"{free} free at least ({least.name}), {len(seen)} of {len(nodes)} nodes measured",
             f"最少可用 {free}（{least.name}），测得 {len(seen)}/{len(nodes)} 个节点",
         )
-    material = {one.name: [round(one.space.available / GB), one.space.inodes_available] for one in seen}
+    material = {one.name: _standing(case, one, need) for one in seen}
     return [causes.ruling(observed, _PASSED, material={"need_gb": need.most, "nodes": material})]
+
+
+def _standing(case: FleetCase, seen: _Seen, need: _Need) -> dict[str, object]:
+    """What a signature rests on: the side of the limits that a node is on, not bytes that always change."""
+    free, inodes = seen.space.available / GB, seen.space.inodes_available
+    return {
+        "enough": free >= need.floor and free >= need.most,
+        "tight": free < need.most * TIGHT,
+        "full": seen.space.used_pct > USED_WARN_PCT,
+        "inodes": seen.space.inodes == 0 or inodes >= case.params.count("inode_min"),
+        "read_only": seen.read_only_mount,
+        "quota": seen.quota is not None,
+    }
 
 
 def _explain_need(case: FleetCase, causes: Causes) -> None:
@@ -107,6 +120,9 @@ def _look(case: FleetCase, host: HostSite) -> _Seen | Missing:
         return on_root
     if look.space is None:
         denied = look.error in {"EACCES", "EPERM"}
+        if not look.error and look.target is not None:
+            why = "statvfs: no whole answer; a host without python3 does not tell inodes and mount flags, install it"
+            return Missing(Reason.TOOL_MISSING, why)
         return Missing(Reason.PERMISSION if denied else Reason.CANNOT_TELL, f"statvfs: {look.error or 'no answer'}")
     mount = facts.mount(case.site.shared_path)
     if isinstance(mount, Mount) and mount.fstype == AUTOFS:

@@ -13,6 +13,8 @@ from dstui.model import Reason, Ruling, Text, host_target
 
 Version = tuple[int, ...]
 
+_NOT_LOOKED_INTO = frozenset({Reason.PERMISSION, Reason.TIMEOUT, Reason.PARSE_ERROR, Reason.BUDGET})
+
 
 def cuda(case: HostCase) -> Ruling:
     target, least = host_target(case.host.name), case.params.text("cuda_min")
@@ -74,6 +76,9 @@ def _judge_installed(
     by_toolkit = "toolkit" in accept and compiler is not None and at_least(compiler, floor)
     by_runtime = "runtime" in accept and runtime is not None and at_least(runtime, floor)
     if by_toolkit:
+        if isinstance(versions.torch_cuda, Missing) and versions.torch_cuda.reason in _NOT_LOOKED_INTO:
+            # A runtime that the driver cannot carry may be there.
+            causes.missing(versions.torch_cuda, Text("CUDA that torch is built for", "torch 所基于的 CUDA"))
         if runtime is not None and not at_least(runtime, floor):
             causes.note(
                 Text(f"torch itself is built for CUDA {dotted(runtime)}", f"torch 本身基于 CUDA {dotted(runtime)}")

@@ -37,6 +37,7 @@ def docker(case: HostCase) -> Ruling:
         causes.warn(Text("the docker command is podman's shim", "docker 命令由 podman 模拟"))
     if isinstance(engine.server, str):
         _judge_server(causes, engine, engine.server, floor, least)
+        _judge_whose(causes, engine)
     else:
         _judge_without_server(causes, engine, engine.server)
     if causes.verdict.value != "fail" and engine.rotation is False and engine.seen:
@@ -75,6 +76,27 @@ def _judge_server(causes: Causes, engine: DockerFacts, server: str, floor: tuple
             Text(
                 f"client {quoted(str(engine.client), 30)} and server {shown} differ by a major version",
                 f"客户端 {quoted(str(engine.client), 30)} 与服务端 {shown} 主版本不同",
+            )
+        )
+
+
+def _judge_whose(causes: Causes, engine: DockerFacts) -> None:
+    """DOCKER_HOST or a context makes the client ask another machine's daemon, or the login user's own."""
+    unit = engine.unit if isinstance(engine.unit, str) else ""
+    if engine.socket is False and not engine.snap:
+        causes.unknown(
+            Reason.CANNOT_TELL,
+            Text(
+                "a daemon answers, but not by this host's /run/docker.sock: look at DOCKER_HOST and docker context",
+                "有守护进程应答，但不是通过本机的 /run/docker.sock：请检查 DOCKER_HOST 与 docker context",
+            ),
+        )
+    elif unit in _NOT_RUNNING and not engine.snap:
+        state = quoted(unit, 20)
+        causes.warn(
+            Text(
+                f"a daemon answers, but not as the unit docker, which is {state}: it may be gone after a reboot",
+                f"守护进程有应答，但 docker 单元状态为 {state}：重启后可能消失",
             )
         )
 

@@ -10,7 +10,7 @@ from dstui.facts.numbers import garbled
 from dstui.facts.raw import Missing
 from dstui.facts.versions import VersionFacts
 from dstui.judge.registry import FleetJudge
-from dstui.judge.rulings import Causes, not_applicable, quoted, unknown
+from dstui.judge.rulings import Causes, not_applicable, quoted, unknown, why_missing
 from dstui.judge.versions import at_least, bound, compare, odd_ones, version
 from dstui.model import Ruling, Text, host_target
 
@@ -73,6 +73,14 @@ def _judge_host(case: HostCase, elsewhere: Mapping[str, str]) -> Ruling:
             return unknown(target, loaded, expected)
     else:
         _judge_version(causes, case, facts, loaded, floor, pin)
+        if isinstance(facts.nvml_driver, Missing):
+            why = why_missing(facts.nvml_driver)
+            causes.warn(
+                Text(
+                    f"the kernel module's own word only, NVML and nvidia-smi did not say it: {why.en}",
+                    f"仅来自内核模块，NVML 与 nvidia-smi 未确认：{why.zh}",
+                )
+            )
     if isinstance(loaded, str) and elsewhere:
         others = sorted({quoted(v, 20) for v in elsewhere.values()} - {quoted(loaded, 20)})[:4]
         causes.warn(

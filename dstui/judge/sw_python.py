@@ -94,6 +94,9 @@ def _judge_host(case: HostCase, running: Mapping[str, Version], reference: Versi
 
 def _judge_requires(causes: Causes, facts: VersionFacts, found: Version) -> str | None:
     """vLLM's own `Requires-Python`, where its package lies beside the interpreter."""
+    if isinstance(facts.packages, Missing) and facts.packages.reason not in (Reason.CANNOT_TELL, Reason.NOT_RUN):
+        causes.missing(facts.packages, Text("packages beside the interpreter", "解释器旁的软件包"))
+        return None
     vllm = None if isinstance(facts.packages, Missing) else facts.packages.get("vllm")
     if vllm is None or not vllm.requires_python:
         return None

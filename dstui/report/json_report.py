@@ -19,7 +19,7 @@ def report(
     """The report as JSON-able values; only the checks in `scope`, all when None. Times are epoch seconds (UTC)."""
     wanted = set(scope) if scope is not None else None
     statuses = [st for check_id, st in snapshot.checklist.statuses.items() if wanted is None or check_id in wanted]
-    verdict = gate(statuses, allow_unknown=allow_unknown)
+    verdict = gate(statuses, allow_unknown=allow_unknown, sound=snapshot.broken_at is None)
     return {
         "format": FORMAT,
         "version": VERSION,

@@ -114,6 +114,7 @@ def test_left_out(name: str, attributes: dict[str, str], transport: str | None) 
             {
                 "disk.block": value({f"/sys/block/{name}/{file}": content for file, content in row.items()}),
                 "disk.lsblk": text(json.dumps(listed), code=0),
+                "disk.path": value({}),
             }
         )
     )

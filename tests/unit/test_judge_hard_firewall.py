@@ -211,7 +211,7 @@ def test_rules_that_let_anybody_in_to_a_sensitive_port():
 
 def test_what_an_attestation_binds_to():
     material = judge(host_facts(UFW, RAY), CLOSED).material
-    assert material["outside"] == {str(port): "timeout" for port in PORTS}
+    assert material["outside"] == {str(port): "closed" for port in PORTS}
     assert (material["backend"], material["policy"], material["policy6"]) == ("ufw", "denied", "denied")
     assert material["exposed"] == [8265]
 

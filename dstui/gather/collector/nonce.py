@@ -15,6 +15,8 @@ from dstui.gather.collector.wire import dumps, errno_name, loads, missing, numbe
 SUFFIX = ".nonce"
 LEFTOVER_SECONDS = 3600.0
 RETRY_SECONDS = 0.5
+SETTLE_SECONDS = 10.0
+"""How long a folder that another host has just removed may still seem to be there (NFS and FUSE keep names)."""
 OTHER_USER_SECONDS = 15.0
 _RUN = re.compile(r"^[0-9a-f]{32}$")
 _NAME = re.compile(r"^[^/\0]{1,200}$")
@@ -56,8 +58,7 @@ def _write(args: "dict[str, object]") -> "dict[str, object]":
     started = time.monotonic()
     answer: "dict[str, object]" = {"written": False, "error": "", "sha256": None, "leftovers": 0}
     try:
-        for place in (folder, run_folder):
-            _make(place)
+        _make_both(folder, run_folder)
         answer["leftovers"] = _reap_leftovers(folder)
         content = os.urandom(64)
         fd = os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -73,6 +74,19 @@ def _write(args: "dict[str, object]") -> "dict[str, object]":
         answer["error"] = errno_name(error)
     answer["ms"] = round((time.monotonic() - started) * 1000, 3)
     return answer
+
+
+def _make_both(folder: str, run_folder: str) -> None:
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            _make(folder)
+            return _make(run_folder)
+        except OSError as error:
+            stale = error.errno in (errno.ENOENT, errno.ESTALE) and os.path.isdir(os.path.dirname(folder))
+            if not stale or time.monotonic() > until:
+                raise
+        time.sleep(RETRY_SECONDS)
 
 
 def _make(place: str) -> None:
