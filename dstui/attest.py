@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dstui.model import Attestation, Text, UsageError, Verdict, Waiver
-from dstui.state import CheckStatus, may_sign_unobserved
+from dstui.standing import CheckStatus, may_sign_unobserved
 
 SIGN_OFF_DAYS = 180
 """How long a signature holds (CATALOGUE 0.2)."""
@@ -32,9 +32,7 @@ def refusal(status: CheckStatus, *, built: bool) -> Text | None:
         )
     if status.stale:
         return Text("the evidence is stale: run it again (r), then sign", "证据已过期：请重新运行 (r) 后再签署")
-    if status.verdict is Verdict.NOT_RUN and (
-        status.findings or not may_sign_unobserved(status.check, built=built)
-    ):
+    if status.verdict is Verdict.NOT_RUN and (status.findings or not may_sign_unobserved(status.check, built=built)):
         return Text("run it first (r): a signature needs evidence", "请先运行 (r)：签署需要证据")
     return None
 

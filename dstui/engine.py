@@ -6,7 +6,6 @@ It runs without a terminal. Everything it shows as recorded is in the journal fi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,20 +19,18 @@ from dstui.events import (
     Draft,
     Event,
     EventKind,
-    canonical,
     encode_attestation,
     encode_finding,
     encode_note,
     encode_waiver,
 )
 from dstui.facts.case import HostFacts, HostSite, Params, Site
+from dstui.findings import Findings
 from dstui.identity import Identity
 from dstui.journal import Journal
 from dstui.judge.registry import Judge
 from dstui.model import (
     DstuiError,
-    Evidence,
-    Finding,
     Lang,
     Note,
     Target,
@@ -47,14 +44,12 @@ from dstui.plan import Plan, plan, select
 from dstui.progress import Progress
 from dstui.redact import Redactor
 from dstui.report.snapshot import Snapshot
-from dstui.state import Checklist, Run, State, checklist
+from dstui.standing import Checklist, Standings
+from dstui.state import Run, State
 from dstui.sweep import Choreography, Judged, LinkPool, Sweep, Terms
 
 FOLLOW_SECONDS = 1.0
 """How often the journal is asked for rows of other processes."""
-
-EVIDENCE_PER_FINDING = 64
-"""A finding on the whole cluster keeps at most this many pieces of evidence; all are in the per-host findings."""
 
 
 class Closing(Protocol):
@@ -108,6 +103,9 @@ class Engine:
         self._facts: dict[str, HostFacts] = {}
         self._judges: Mapping[str, Judge] = {**probes.judges(), **own_judges(catalogue)}
         self._groups = {**probes.groups(), **own_groups(catalogue)}
+        self._findings = Findings(catalogue, redactor, simulated=site.simulated)
+        hosts = frozenset(host.name for host in site.hosts)
+        self._standings = Standings(catalogue, frozenset(self._judges), two_people, hosts)
         self.state.apply_all(journal.read())
         if (broken := journal.verify()) is not None:
             self.state.broken_at = broken.seq
@@ -123,11 +121,7 @@ class Engine:
 
     def checklist(self, now: float | None = None) -> Checklist:
         """Every check's status at `now` (seconds since the epoch; the present when None)."""
-        moment = self.clock() if now is None else now
-        hosts = frozenset(host.name for host in self.site.hosts)
-        return checklist(
-            self.state, self.catalogue, moment, built=self.built, two_people=self.two_people, hosts=hosts
-        )
+        return self._standings.at(self.state, self.clock() if now is None else now)
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Calls `listener` on the loop after any change of state or progress; returns how to stop that."""
@@ -201,9 +195,7 @@ class Engine:
         cut = self.interrupted() if resume and not self._fresh else None
         if cut is not None and self._can_go_on(cut, wanted):
             statuses = self.checklist().statuses
-            left = [
-                i for i in wanted.checks if i not in cut.settled or statuses[i].stale or self._judged_by_others(i)
-            ]
+            left = [i for i in wanted.checks if i not in cut.settled or statuses[i].stale or self._judged_by_others(i)]
             await self._record(Draft(EventKind.RUN_RESUMED, {}, self.identity.person, self.clock(), cut.number))
             return cut.number, plan(self.catalogue, left, self._judges)
         payload = {
@@ -230,7 +222,7 @@ class Engine:
         """Whether a finding was judged by other parameter values than those in force now."""
         for finding in self.state.findings.get(check_id, {}).values():
             host = finding.target.name if finding.target.kind is TargetKind.HOST else None
-            now = {t.param: attest.plain(self._redacted(t.value)) for t in self._params(check_id, host).thresholds}
+            now = {t.param: attest.plain(self._findings.redacted(t.value)) for t in self._params(check_id, host).thresholds}
             if {t.param: attest.plain(t.value) for t in finding.thresholds} != now:
                 return True
         return False
@@ -252,8 +244,11 @@ class Engine:
 
     def _terms(self, number: int) -> Terms:
         async def settle(judged: Sequence[Judged]) -> None:
-            drafts = await asyncio.to_thread(self._drafts, judged, number)
-            await self._record(*drafts)
+            findings = await asyncio.to_thread(self._findings.of_all, judged, number, self.clock())
+            who = self.identity.person
+            await self._record(
+                *(Draft(EventKind.FINDING, encode_finding(f), who, f.observed_at, number) for f in findings)
+            )
 
         async def close(check_id: str, targets: Sequence[str]) -> None:
             payload = {"check": check_id, "targets": list(targets)}
@@ -272,65 +267,6 @@ class Engine:
             host_timeout=self._host_timeout,
             known=self._facts,
         )
-
-    def _drafts(self, judged: Sequence[Judged], number: int) -> list[Draft]:
-        now = self.clock()
-        drafts = []
-        for item in judged:
-            finding = self._finding(item, number, now)
-            drafts.append(Draft(EventKind.FINDING, encode_finding(finding), self.identity.person, now, number))
-        return drafts
-
-    def _finding(self, judged: Judged, number: int, now: float) -> Finding:
-        ruling, check = judged.ruling, self.catalogue.check(judged.check_id)
-        evidence = self._evidence(judged)
-        material = canonical({"verdict": ruling.verdict.value, "material": attest.plain(ruling.material)})
-        scrub = self._redactor.sentence
-        return Finding(
-            check_id=check.id,
-            target=ruling.target,
-            verdict=ruling.verdict,
-            observed=_scrubbed(ruling.observed, scrub),
-            expected=_scrubbed(ruling.expected, scrub),
-            rule=_scrubbed(ruling.rule, scrub),
-            reason=ruling.reason,
-            detail=scrub(ruling.detail)[:1024],
-            notes=tuple(_scrubbed(note, scrub) for note in ruling.notes[:64]),
-            material_hash=hashlib.sha256(material.encode("utf-8", "replace")).hexdigest(),
-            thresholds=tuple(
-                replace(t, value=self._redacted(t.value), default=self._redacted(t.default))
-                for t in judged.params.thresholds
-            ),
-            evidence=evidence,
-            observed_at=now,
-            ttl=check.ttl,
-            seconds=sum(e.seconds for e in evidence),
-            run=number,
-            simulated=self.simulated,
-        )
-
-    def _redacted(self, value: object) -> object:
-        """A parameter's value as it may be stored: a mirror's URL can hold a login."""
-        if isinstance(value, str):
-            return self._redactor.sentence(value)
-        if isinstance(value, Mapping):
-            return {key: self._redacted(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return tuple(self._redacted(item) for item in value)
-        return value
-
-    def _evidence(self, judged: Judged) -> tuple[Evidence, ...]:
-        prefixes = judged.ruling.evidence_keys or judged.prefixes
-        several = len(judged.raws) > 1
-        pieces: list[Evidence] = []
-        for name, raw in judged.raws:
-            found = raw.evidence(prefixes)
-            pieces.extend(replace(piece, key=f"{name}/{piece.key}") if several else piece for piece in found)
-        for item in judged.observed:
-            render = getattr(item, "evidence", None)
-            if callable(render) and isinstance(piece := render(judged.ruling.target), Evidence):
-                pieces.insert(0, piece)
-        return tuple(self._redactor.evidence(piece) for piece in pieces[:EVIDENCE_PER_FINDING])
 
     async def _record(self, *drafts: Draft) -> list[Event]:
         """Commits, then folds: rows of other processes that came in between are folded in their place."""
@@ -458,10 +394,6 @@ def _first(errors: BaseExceptionGroup[DstuiError]) -> DstuiError:
     for error in errors.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
-
-
-def _scrubbed(text: Text, scrub: Callable[[str], str]) -> Text:
-    return Text(scrub(text.en), scrub(text.zh))
 
 
 EngineFactory = Callable[[], Awaitable[Engine]]

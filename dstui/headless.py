@@ -23,7 +23,7 @@ from dstui.report.escape import visible
 from dstui.report.json_report import report
 from dstui.report.words import MARKS, REASONS, SIMULATED, STANDINGS, VERDICTS
 from dstui.run_printer import printer
-from dstui.state import CheckStatus, gate
+from dstui.standing import CheckStatus, gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from textual.binding import BindingType
 
 from dstui.catalogue import SIGN_OFF_TTL, Check
 from dstui.model import Target, Text, Verdict
-from dstui.state import CheckStatus
+from dstui.standing import CheckStatus
 from screens import words
 from screens.detail import said_of
 from screens.form import Field, Form, Values

@@ -19,7 +19,8 @@ from textual.worker import Worker, WorkerCancelled, WorkerFailed
 from dstui.catalogue import Catalogue, Check
 from dstui.model import DstuiError, Lang, SideEffect, Text, UsageError
 from dstui.progress import Progress
-from dstui.state import State, checklist
+from dstui.standing import checklist
+from dstui.state import State
 from screens import words
 from screens.base import HouseModal, HouseScreen
 from screens.checklist import ChecklistScreen

@@ -59,8 +59,8 @@ class ChecklistScreen(HouseScreen):
             yield PickList(id="tree", classes="pane")
             yield LineView(id="detail", classes="pane")
         yield Bar(id="strip")
-        yield SearchLine()
         yield KeyBar()
+        yield SearchLine()
 
     @property
     def outline_list(self) -> PickList:

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from dstui.catalogue import Check, Guidance
 from dstui.model import Finding, Kind, Lang, Reason, Scope, Threshold, Verdict
-from dstui.state import OPEN_STANDINGS, CheckStatus, Standing
+from dstui.standing import OPEN_STANDINGS, CheckStatus, Standing
 from screens import words
 from screens.grouping import Group, grouped, name_of
 from screens.lines import BLANK, Line, Piece, labelled, line, paragraph, spread

@@ -55,8 +55,8 @@ class HostScreen(HouseScreen):
         with Container(id="panes"):
             yield PickList(id="keys", classes="pane")
             yield ReadPane(id="tab", classes="pane")
-        yield SearchLine()
         yield KeyBar()
+        yield SearchLine()
 
     @property
     def key_list(self) -> PickList:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dstui.model import Text, Verdict
-from dstui.state import CheckStatus, Standing
+from dstui.standing import CheckStatus, Standing
 
 
 class Tone(StrEnum):

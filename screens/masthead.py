@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dstui.model import Lang
-from dstui.state import OPEN_STANDINGS, Standing
+from dstui.standing import OPEN_STANDINGS, Standing
 from screens import words
 from screens.lines import Line, Piece, line, spread, width_of
 from screens.marks import COUNTED, OF_STANDING, Tone

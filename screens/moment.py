@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from dstui.catalogue import Catalogue, Check
 from dstui.model import Lang
 from dstui.progress import CheckProgress, Progress
-from dstui.state import Checklist, CheckStatus, Run, Settled, Standing
+from dstui.standing import Checklist, CheckStatus, Standing
+from dstui.state import Run, Settled
 from screens.marks import SPINNER, WORST_FIRST
 
 

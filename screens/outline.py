@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dstui.catalogue import Catalogue, Check, Part, Section
 from dstui.model import Kind, Lang, Reason, Scope, Verdict
-from dstui.state import OPEN_STANDINGS, CheckStatus, Standing
+from dstui.standing import OPEN_STANDINGS, CheckStatus, Standing
 from screens import words
 from screens.lines import Line, Piece, cropped, width_of
 from screens.marks import OF_STANDING, SIGNED, Tone, mark_of

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dstui.events import encode_finding
 from dstui.model import Attestation, Finding, Text, Waiver
 from dstui.report.snapshot import Snapshot
-from dstui.state import CheckStatus, Run, gate
+from dstui.standing import CheckStatus, gate
+from dstui.state import Run
 
 FORMAT, VERSION = "dstui-report", 1
 """Keys are only ever added within a version; one that changes meaning or goes away raises it."""

@@ -10,7 +10,8 @@ from dstui.model import Evidence, Finding, Reason, TargetKind, Text, Verdict, Wa
 from dstui.report.escape import block, code, inline, table
 from dstui.report.snapshot import Snapshot
 from dstui.report.words import LAPSES, MARKS, REASONS, SIMULATED, STANDINGS, VERDICTS
-from dstui.state import CheckStatus, Run, Standing
+from dstui.standing import CheckStatus, Standing
+from dstui.state import Run
 
 TICKED = frozenset({Standing.PASSED, Standing.SIGNED, Standing.NOT_APPLICABLE})
 """`[x]` only for what passed, was vouched for or does not apply; a warning is ticked once somebody signs it."""

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from dstui.catalogue import Catalogue
 from dstui.model import Lang
-from dstui.state import Checklist, Run
+from dstui.standing import Checklist
+from dstui.state import Run
 
 
 @dataclass(frozen=True, slots=True)

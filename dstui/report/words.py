@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstui.model import Reason, Text, Verdict
-from dstui.state import Standing
+from dstui.standing import Standing
 
 VERDICTS = {
     Verdict.PASS: Text("pass", "通过"),

@@ -46,7 +46,8 @@ from dstui.model import (
     same,
 )
 from dstui.progress import CheckProgress, HostProgress, Progress
-from dstui.state import Checklist, Run, State, checklist
+from dstui.standing import Checklist, checklist
+from dstui.state import Run, State
 from screens.app import DstuiApp
 from screens.checklist import ChecklistScreen
 from screens.lines import Bar, LineView

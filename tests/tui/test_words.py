@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dstui.model import Kind, Reason, Scope, SideEffect, Text, Verdict
-from dstui.state import Standing
+from dstui.standing import Standing
 from screens import keys, marks, words
 from screens.words import Plural
 

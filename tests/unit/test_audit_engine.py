@@ -22,7 +22,7 @@ from dstui.model import GatherError, Reason, Threshold, Verdict
 from dstui.plan import plan
 from dstui.progress import Progress
 from dstui.redact import Redactor
-from dstui.state import Standing, gate
+from dstui.standing import Standing, gate
 from dstui.sweep import Judged, Sweep, Terms
 
 NOW = 1_800_000_000.0

@@ -21,7 +21,7 @@ from dstui.inventory.secrets import SecretStore
 from dstui.journal import Journal
 from dstui.model import GatherError, Lang, Reason, UsageError, Verdict, host_target
 from dstui.redact import Redactor
-from dstui.state import Standing
+from dstui.standing import Standing
 
 NOW = 1_800_000_000.0
 MEMINFO = "MemTotal:       {kib} kB\nMemAvailable:   100000 kB\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dstui.catalogue import load_catalogue
 from dstui.gather.ssh import JumpHop
 from dstui.inventory import Inventory, load_inventory
 from dstui.inventory.loader import parse_inventory
@@ -238,11 +238,7 @@ def test_a_key_that_the_schema_does_not_have(example: Inventory, key: str) -> No
 
 
 def test_every_inventory_key_of_the_catalogue_exists(example: Inventory) -> None:
-    bindings = {
-        found
-        for path in sorted((ROOT / "dstui/catalogue/checks").glob("*.yaml"))
-        for found in re.findall(r"\bfrom: ([a-z0-9_.]+)", path.read_text("utf-8"))
-    }
+    bindings = {param.source for check in load_catalogue().checks for param in check.params if param.source}
     assert bindings
     for binding in sorted(bindings):
         example.value(binding, "gpu-01")

@@ -30,7 +30,8 @@ from dstui.model import (
     host_target,
     same,
 )
-from dstui.state import NOTHING_OBSERVED, CheckStatus, Standing, State, checklist, gate, status
+from dstui.standing import CheckStatus, Standing, Standings, checklist, gate, status
+from dstui.state import NOTHING_OBSERVED, State
 
 NOW = 1_800_000_000.0
 CHECK = "hw.memory"
@@ -360,3 +361,46 @@ def test_what_was_not_run_can_be_signed_only_where_there_is_no_probe(rows: Rows,
     assert refusal(look(rows, catalogue), built=True) is not None
     assert refusal(look(rows, catalogue, "ray.resources", built=False), built=False) is None
     assert refusal(look(rows, catalogue, MANUAL, built=False), built=False) is None
+
+
+def _moments(rows: Rows, catalogue: Catalogue, moments: list[float]) -> None:
+    """What is kept between looks is what a fresh look gives."""
+    built = frozenset({CHECK, "sw.docker"})
+    kept = Standings(catalogue, built, frozenset(), frozenset({"a"}))
+    for now in moments:
+        fresh = checklist(rows.state, catalogue, now, built=built, hosts=frozenset({"a"}))
+        assert kept.at(rows.state, now).statuses == fresh.statuses, now
+
+
+def test_kept_statuses_change_when_time_changes_them(rows: Rows, catalogue: Catalogue) -> None:
+    rows.start("a")
+    rows.find(Verdict.WARN, "a", at=NOW)
+    rows.settle("a")
+    rows.sign(days=0.02)
+    rows.waive(days=0.03)
+    end = NOW + 3600.0
+    moments = [NOW, NOW + 1, NOW + 0.02 * DAY, NOW + 0.03 * DAY, end - 1, end, end + 0.5, end + 9, NOW - 400, NOW + 5]
+    _moments(rows, catalogue, moments)
+
+
+def test_kept_statuses_change_when_rows_change_them(rows: Rows, catalogue: Catalogue) -> None:
+    kept = Standings(catalogue, frozenset({CHECK}), frozenset(), frozenset({"a"}))
+    seen = []
+    for act in (
+        lambda: rows.start("a"),
+        lambda: rows.find(Verdict.PASS, "a"),
+        lambda: rows.settle("a"),
+        lambda: rows.find(Verdict.FAIL, "a"),
+        rows.waive,
+        lambda: rows.start("a", run=2, fresh=True),
+    ):
+        act()
+        seen.append(kept.at(rows.state, NOW).statuses[CHECK].standing)
+    assert seen == [
+        Standing.NOT_RUN,
+        Standing.NOT_RUN,
+        Standing.PASSED,
+        Standing.FAILED,
+        Standing.WAIVED,
+        Standing.WAIVED,
+    ]
