@@ -21,6 +21,7 @@ from dstui.gather.faults import Attempt, Stage, explain
 from dstui.gather.hostkeys import HostKeys, HostTrust, Trusted, refusal
 from dstui.gather.link import Link
 from dstui.gather.reach import reach
+from dstui.gather.wording import clean
 from dstui.model import GatherError, Reason
 
 KEEPALIVE_SECONDS = 5
@@ -29,6 +30,10 @@ KEEPALIVES_LOST = 3
 
 SLOT_SECONDS = 2.0
 """A slot is given back after this time even when its host is not ready: by then it is the host that is slow."""
+
+
+FORWARD_SECONDS = 5.0
+"""For a host to connect to a port behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,29 @@ class Dialled:
         self.conn.abort()
         await self.conn.wait_closed()
 
+    async def try_port(self, address: str, port: int) -> None:
+        """See whether the host connects to `address:port` for us. GatherError(UNREACHABLE) says why it does not."""
+        label = self.attempt.label
+        try:
+            async with asyncio.timeout(FORWARD_SECONDS):
+                channel, _ = await self.create_connection(asyncssh.SSHTCPSession, address, port)
+        except TimeoutError:
+            why = f"{label}: it did not connect to {address}:{port} for us within {FORWARD_SECONDS:g} s"
+            raise GatherError(Reason.TIMEOUT, why) from None
+        except asyncssh.ChannelOpenError as error:
+            raise GatherError(Reason.UNREACHABLE, no_forward(label, f"{address}:{port}", error)) from error
+        except (OSError, asyncssh.Error) as error:
+            raise explain(error, self.attempt, session_open=True) from error
+        channel.abort()
+
+    async def listen_on(self, path: Path, address: str, port: int) -> asyncssh.SSHListener:
+        """A Unix socket of which every connection ends at `address:port` as the host sees it."""
+        try:
+            return await self.conn.forward_local_path_to_port(str(path), address, port)
+        except (OSError, asyncssh.Error) as error:
+            why = f"{self.attempt.label}: a tunnel cannot be opened at {path}: {error}"
+            raise GatherError(Reason.UNREACHABLE, why) from error
+
     async def open_link(self, link: Link, command: str, payload: bytes, *, seconds: float) -> None:
         """Start the collector in one exec and wait for its hello. GatherError; the channel is gone then."""
         session = ChannelWire(link, self.attempt)
@@ -259,6 +287,13 @@ class Dialler:
         except BaseException:
             await dialled.aclose()
             raise
+
+
+def no_forward(label: str, target: str, error: asyncssh.ChannelOpenError) -> str:
+    """Why a host did not open a tunnel, and what to do."""
+    if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        return f"{label}: its sshd forbids tunnels (AllowTcpForwarding, PermitOpen); allow {target} for this user"
+    return f"{label}: it cannot connect to {target} ({clean(error.reason)}); does something listen there?"
 
 
 async def _connect(

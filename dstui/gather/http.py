@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 
@@ -18,9 +19,13 @@ BODY_LIMIT = 1024 * 1024
 CONNECT_SECONDS = 3.0
 
 
-def client(*, timeout: float, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
-    """A client for probes: no redirects, no proxy or credentials from the environment, `timeout` seconds to read."""
+def client(*, timeout: float, verify: ssl.SSLContext | bool = True, socket: Path | None = None) -> httpx.AsyncClient:
+    """A client for probes: no redirects, no proxy or credentials from the environment, `timeout` seconds to read.
+
+    With `socket` every request goes through that Unix socket (`Links.forward`), whatever host its URL names.
+    """
     return httpx.AsyncClient(
+        transport=None if socket is None else httpx.AsyncHTTPTransport(uds=str(socket), verify=verify),
         timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
         follow_redirects=False,
         trust_env=False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dstui.facts.case import HostSite, Session
 from dstui.gather.clientkeys import ClientKeys
 from dstui.gather.faults import LoginRefusedError
+from dstui.gather.forward import Tunnels
 from dstui.gather.hostkeys import HostKeys
 from dstui.gather.link import HELLO_SECONDS, HostLink, Link
 from dstui.model import GatherError, Reason
@@ -96,6 +97,7 @@ class Links:
         self._dialler: Dialler | None = None
         self._seats: dict[str, _Seat] = {}
         self._jumps: dict[tuple[Endpoint, ...], _Seat] = {}
+        self._tunnels = Tunnels()
         self._closed = False
 
     async def link(self, host: HostSite) -> HostLink:
@@ -137,9 +139,29 @@ class Links:
             seat.link.session = replace(seat.link.session, root_attempt=outcome)
         return outcome
 
+    async def forward(self, host: HostSite, address: str, port: int) -> Path | None:
+        """The Unix socket of a tunnel to `address:port` as the host sees it, over the host's kept connection.
+
+        Asked again before every use, it gives the same socket, or a new one when the connection had to be opened
+        again. None for this machine itself: connect directly. The socket is closed with the pool. GatherError when
+        the host is not reached, does not forward, or cannot connect there.
+        """
+        await self.link(host)
+        if host.local:
+            return None
+        dialled = self._seats[host.name].dialled
+        if dialled is None:
+            raise GatherError(Reason.UNREACHABLE, f"{host.name}: the connection was lost; it is opened again next time")
+        path = await self._tunnels.through(dialled, host.name, address, port)
+        if self._closed:
+            self._tunnels.close()
+            self._refuse_when_closed(host.name)
+        return path
+
     async def aclose(self) -> None:
         """End every collector, then every connection, jump hosts last. Takes a few seconds at most."""
         self._closed = True
+        self._tunnels.close()
         links = [seat.link for seat in self._seats.values() if seat.link is not None]
         await asyncio.gather(*(link.close() for link in links))
         seats = [*self._seats.values(), *(self._jumps[chain] for chain in sorted(self._jumps, key=len, reverse=True))]

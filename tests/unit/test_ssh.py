@@ -93,6 +93,7 @@ class Host:
     forwards: list[tuple[str, int]] = field(default_factory=list)
     sessions: set[asyncio.Task[None]] = field(default_factory=set)
     execs: int = 0
+    tunnels: bool = True
 
 
 @dataclass
@@ -157,6 +158,8 @@ class Lab:
 
             def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
                 host.forwards.append((dest_host, dest_port))
+                if not host.tunnels:
+                    raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "open failed")
                 return True
 
         async def serve(channel: Process) -> None:
@@ -791,7 +794,79 @@ async def test_the_machine_itself_needs_no_ssh(lab: Lab) -> None:
     assert await pool.link(site(local=True)) is one
 
 
+async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Says every line back in capitals."""
+    while line := await reader.readline():
+        writer.write(line.upper())
+    writer.close()
+
+
+async def shouted(path: Path | None) -> bytes:
+    assert path is not None
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"hello\n")
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_a_tunnel_over_the_kept_connection(lab: Lab) -> None:
+    host, port = await lab.host(), await lab.raw(shout)
+    pool = lab.links(host.port)
+    path, same = await asyncio.gather(*(pool.forward(site(), "127.0.0.1", port) for _ in range(2)))
+    assert path is not None and same == path
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [await shouted(path) for _ in range(2)] == [b"HELLO\n"] * 2
+    assert (len(host.logins), set(host.forwards)) == (1, {("127.0.0.1", port)})
+    assert await pool.forward(site(), "localhost", port) != path
+    await pool.aclose()
+    assert not path.parent.exists()
+
+
+async def test_a_tunnel_is_opened_again_with_its_connection(lab: Lab) -> None:
+    host, port = await lab.host(), await lab.raw(shout)
+    pool = lab.links(host.port)
+    path = await pool.forward(site(), "127.0.0.1", port)
+    assert path is not None
+    one = await pool.link(site())
+    for conn in list(host.connections):
+        conn.abort()
+    await until(lambda: not getattr(one, "alive", True))
+    again = await pool.forward(site(), "127.0.0.1", port)
+    assert again != path and not path.exists()
+    assert await shouted(again) == b"HELLO\n"
+    assert len(host.logins) == 2
+
+
+async def test_a_tunnel_through_jump_hosts(lab: Lab) -> None:
+    jump, host, port = await lab.host(), await lab.host(), await lab.raw(shout)
+    pool = lab.links(host.port, jump=(JumpHop("127.0.0.1", jump.port, "ops", lab.identity),))
+    assert await shouted(await pool.forward(site(), "127.0.0.1", port)) == b"HELLO\n"
+    assert ("127.0.0.1", port) in host.forwards and ("127.0.0.1", port) not in jump.forwards
+
+
+async def test_tunnels_that_do_not_open(lab: Lab) -> None:
+    host, port = await lab.host(), await lab.raw(shout)
+    lab.stack._exit_callbacks.pop()[1](None, None, None)  # type: ignore[attr-defined]
+    pool = lab.links(host.port, 1)
+    with pytest.raises(GatherError, match=rf"h0: it cannot connect to 127.0.0.1:{port} \(.*\); does something listen"):
+        await pool.forward(site(), "127.0.0.1", port)
+    host.tunnels = False
+    with pytest.raises(GatherError, match=r"h0: its sshd forbids tunnels \(AllowTcpForwarding"):
+        await pool.forward(site(), "127.0.0.1", port)
+    with pytest.raises(GatherError, match=r"h1: 127\.0\.0\.1:1 refuses connections"):
+        await pool.forward(site("h1"), "127.0.0.1", port)
+    await pool.aclose()
+    with pytest.raises(GatherError, match="closing"):
+        await pool.forward(site(), "127.0.0.1", port)
+
+
+async def test_the_machine_itself_needs_no_tunnel(lab: Lab) -> None:
+    assert await lab.links(1).forward(site(local=True), "127.0.0.1", 1) is None
+
+
 def test_importing_the_transport_does_not_import_asyncssh() -> None:
-    modules = "dstui.gather.ssh, dstui.gather.local, dstui.gather.choreography"
+    modules = "dstui.gather.ssh, dstui.gather.local, dstui.gather.choreography, dstui.gather.ray"
     code = f"import sys, {modules}; sys.exit('asyncssh' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
