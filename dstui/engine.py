@@ -222,7 +222,8 @@ class Engine:
         """Whether a finding was judged by other parameter values than those in force now."""
         for finding in self.state.findings.get(check_id, {}).values():
             host = finding.target.name if finding.target.kind is TargetKind.HOST else None
-            now = {t.param: attest.plain(self._findings.redacted(t.value)) for t in self._params(check_id, host).thresholds}
+            in_force = self._params(check_id, host).thresholds
+            now = {t.param: attest.plain(self._findings.redacted(t.value)) for t in in_force}
             if {t.param: attest.plain(t.value) for t in finding.thresholds} != now:
                 return True
         return False

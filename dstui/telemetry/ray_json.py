@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
@@ -21,7 +21,7 @@ def plain(value: object) -> dict[str, object]:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        known = ((name, getattr(value, name)) for name in _names(type(value)))
+        known = ((name, getattr(value, name)) for name in _names(cast(Hashable, type(value))))
         return {name: _plain(item) for name, item in known if item is not None}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
@@ -31,13 +31,14 @@ def _plain(value: object) -> object:
 
 
 @lru_cache(maxsize=64)
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Hashable) -> tuple[str, ...]:
+    assert isinstance(kind, type) and is_dataclass(kind)
     return tuple(each.name for each in fields(kind))
 
 
 def typed(kind: type[T], value: object) -> T:
     """The dataclass that `plain` was given. ValueError says where a value is of the wrong type."""
-    return cast(T, _reader(kind)(value, kind.__name__))
+    return cast(T, _reader(cast(Hashable, kind))(value, kind.__name__))
 
 
 @lru_cache(maxsize=256)
