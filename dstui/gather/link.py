@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import asdict, replace
 
 from dstui.facts.case import Session
 from dstui.facts.raw import Op, OpKind, Raw
 from dstui.gather.answers import decode, decode_aside, raw_of
+from dstui.gather.hostlink import HostLink, Listener, Sampling, Wire
 from dstui.gather.protocol import FRAME, MAX_MESSAGE_BYTES, VERSION
 from dstui.gather.shellanswers import DONE as SCRIPT_DONE
 from dstui.gather.wording import Tail, clean, reason_of
 from dstui.model import GatherError, Reason
+
+__all__ = ["ASIDE_BYTES", "HELLO_SECONDS", "HostLink", "Link", "Listener", "Sampling", "Wire"]
 
 HELLO_SECONDS = 20.0
 """From the exec to the collector's first message; a shell start-up file may take seconds."""
@@ -33,36 +35,8 @@ _MAX_NOISE = 4 * 1024 * 1024
 _MAX_STRAYS = 1000
 _MAX_ASIDE = 4
 _CLOSE_SECONDS = 2.0
-
-
-class HostLink(Protocol):
-    """A host that answers. All methods raise GatherError whose text names the host and says what to do next."""
-
-    session: Session
-
-    async def facts(self, ops: Sequence[Op], *, deadline: float) -> Raw:
-        """Carry out operations; GatherError(TIMEOUT) when the host has not answered after `deadline` seconds."""
-
-    async def call(self, verb: str, *, timeout: float, **args: object) -> Mapping[str, object]:  # noqa: ASYNC109
-        """One request and its answer; GatherError when the host refuses, is lost, or is silent for `timeout` seconds.
-
-        An argument of the verb that is itself called `timeout` is passed as `timeout_`.
-        """
-
-    async def close(self) -> None:
-        """End the collector (it cleans up after itself) and the connection. Never raises, takes at most seconds."""
-
-
-class Wire(Protocol):
-    """What a Link writes to. None of these raise; a wire that breaks calls `Link.lost`."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def end_input(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    async def ended(self) -> None: ...
+_SAMPLE_HEAD = 40
+_NO_SAMPLES = b"\0"
 
 
 class Link:
@@ -97,6 +71,9 @@ class Link:
         self._shell_turn = asyncio.Lock()
         self._printed = bytearray()
         self._printing: asyncio.Future[None] | None = None
+        self._listener: Listener | None = None
+        self._sample_mark = _NO_SAMPLES
+        self._sampling = False
 
     @property
     def alive(self) -> bool:
@@ -142,7 +119,7 @@ class Link:
                 answers: object = await self._run_script(ops, deadline)
         else:
             async with _deadline(self._host, "facts", deadline):
-                await self._ship_modules(ops)
+                await self._ship_modules({op.kind.value for op in ops})
                 request = [{"key": op.key, "kind": op.kind.value, "args": op.args} for op in ops]
                 answers = (await self._ask("facts", {"ops": request, "become": self._become})).get("answers")
         raw = raw_of(ops, answers)
@@ -150,13 +127,34 @@ class Link:
         return raw
 
     async def call(self, verb: str, *, timeout: float, **args: object) -> Mapping[str, object]:  # noqa: ASYNC109
-        if self.mode == "sh":
-            raise GatherError(
-                Reason.TOOL_MISSING,
-                f"{self._host}: python3 (3.6 or newer) is not on the host, so it cannot do {verb}; install python3",
-            )
+        self._refuse_shell(verb)
         async with _deadline(self._host, verb, timeout):
             return await self._ask(verb, {name.removesuffix("_"): value for name, value in args.items()})
+
+    async def sample(self, listener: Listener, asked: Sampling, *, timeout: float) -> None:  # noqa: ASYNC109
+        self._refuse_shell("sample")
+        async with _deadline(self._host, "sample", timeout):
+            if asked.gpus:
+                await self._ship_modules({OpKind.NVML.value})
+            number = next(self._ids)
+            # Before the answer is here: the first samples may come in the same packet.
+            mark = b'{"id":%d,"sample":' % number
+            self._listener, self._sample_mark = listener, mark
+            self._sampling = True
+            try:
+                await self._ask("sample", asdict(asked), number)
+            except BaseException:
+                if self._sample_mark == mark:
+                    self._listener, self._sample_mark = None, _NO_SAMPLES
+                raise
+
+    async def sample_stop(self, *, timeout: float) -> None:  # noqa: ASYNC109
+        self._listener, self._sample_mark = None, _NO_SAMPLES
+        if not self._sampling:
+            return
+        self._sampling = False
+        async with _deadline(self._host, "sample-stop", timeout):
+            await self._ask("sample-stop", {})
 
     async def close(self) -> None:
         self._fail(GatherError(Reason.NOT_RUN, f"{self._host}: the connection was closed by dstui"))
@@ -210,6 +208,13 @@ class Link:
         if self._wire is not None:
             self._wire.abort()
 
+    def _refuse_shell(self, verb: str) -> None:
+        if self.mode == "sh":
+            raise GatherError(
+                Reason.TOOL_MISSING,
+                f"{self._host}: python3 (3.6 or newer) is not on the host, so it cannot do {verb}; install python3",
+            )
+
     def _fail(self, error: GatherError) -> None:
         if self._fault is not None:
             return
@@ -224,11 +229,14 @@ class Link:
             self._hello.exception()  # nobody may be waiting for it any more
         for task in self._aside:
             task.cancel()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.ended(GatherError(error.reason, str(error)))
 
-    async def _ask(self, verb: str, args: Mapping[str, object]) -> Mapping[str, object]:
+    async def _ask(self, verb: str, args: Mapping[str, object], number: int | None = None) -> Mapping[str, object]:
         if self._fault is not None or self._wire is None:
             raise self._fault or GatherError(Reason.UNREACHABLE, f"{self._host}: there is no connection")
-        number = next(self._ids)
+        number = next(self._ids) if number is None else number
         waiting: asyncio.Future[Mapping[str, object]] = asyncio.get_running_loop().create_future()
         self._pending[number] = waiting
         try:
@@ -241,10 +249,10 @@ class Link:
             raise GatherError(reason_of(answer.get("reason")), f"{self._host}: {verb}: {why}")
         return answer
 
-    async def _ship_modules(self, ops: Sequence[Op]) -> None:
+    async def _ship_modules(self, kinds: Set[str]) -> None:
         from dstui.gather import ship
 
-        for name in sorted({op.kind.value for op in ops} - self._modules):
+        for name in sorted(kinds - self._modules):
             try:
                 source = await asyncio.to_thread(ship.module_source, name)
                 if source is not None:
@@ -306,6 +314,8 @@ class Link:
         before, mark, message = message.rpartition(_FRAME)
         if mark:
             self._hear_noise(before)
+        if b',"sample":{' in message[:_SAMPLE_HEAD]:
+            return self._hear_sample(message)
         if len(message) > ASIDE_BYTES:
             if len(self._aside) >= _MAX_ASIDE:
                 return self._damaged("floods the session with large messages")
@@ -318,6 +328,11 @@ class Link:
         except ValueError:
             return self._unreadable(message)
         return self._take(value, message)
+
+    def _hear_sample(self, message: bytes) -> None:
+        # What comes of a stream that was stopped or replaced is normal, and is nobody's.
+        if self._listener is not None and message.startswith(self._sample_mark):
+            self._listener.heard(message[len(self._sample_mark) : -1])
 
     async def _hear_aside(self, message: bytes) -> None:
         try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dstui.gather.collector.peers import Listeners
+    from dstui.gather.collector.sample import Sampler
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -41,6 +42,7 @@ class Session:
         self._children: "set[Sacrifice]" = set()
         self._listeners: "Listeners | None" = None
         self._nonces: "list[dict[str, object]]" = []
+        self._sampler: "Sampler | None" = None
 
     def serve(self) -> None:
         """Until the end of input, `bye` or a signal; the process is gone afterwards."""
@@ -64,6 +66,8 @@ class Session:
                 facts.drop()
             for child in list(self._children):
                 child.drop()
+            if self._sampler:
+                self._sampler.drop()
             if self._listeners:
                 self._listeners.close_all()
             self._clean_nonces()
@@ -135,7 +139,8 @@ class Session:
                 self._output[0] = line[written:]
             else:
                 self._output.pop(0)
-        return self._loop.forget(1)
+        self._loop.forget(1)
+        return self._sampler.drained() if self._sampler else None
 
     def _gather(self, number_: object, request: "dict[str, object]") -> None:
         def reply(answers: str) -> None:
@@ -211,6 +216,26 @@ class Session:
                 request.setdefault("as_user", nonce.get("as_user"))
         self._in_child(number_, request, ("nonce", "clean"), NONCE_SECONDS, cleaned)
 
+    def _sample(self, number_: object, request: "dict[str, object]") -> None:
+        from dstui.gather.collector.sample import Sampler
+
+        before, self._sampler = self._sampler, Sampler(self._loop, number_, request, self._post)
+        if before:
+            before.drop()
+        self._send({"id": number_, "ok": True, "interval": self._sampler.interval})
+
+    def _post(self, line: str) -> bool:
+        if self._output:
+            return False
+        self._send_text(line)
+        return True
+
+    def _sample_stop(self, number_: object, request: "dict[str, object]") -> None:
+        before, self._sampler = self._sampler, None
+        if before:
+            before.drop()
+        self._send({"id": number_, "ok": True})
+
     def _bye(self, number_: object, request: "dict[str, object]") -> None:
         self._send({"id": number_, "ok": True})
         self._ending = True
@@ -224,6 +249,8 @@ class Session:
         "nonce-write": _nonce_write,
         "nonce-read": _nonce_read,
         "nonce-clean": _nonce_clean,
+        "sample": _sample,
+        "sample-stop": _sample_stop,
         "bye": _bye,
     }
 

@@ -39,7 +39,7 @@ def nvml(args: "dict[str, object]") -> "dict[str, object]":
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        value["error"] = {"name": _name(pynvml, error), "code": error.value, "message": str(error)}
+        value["error"] = {"name": error_name(pynvml, error), "code": error.value, "message": str(error)}
         return {"value": value}
     system = Asking(pynvml)
     value["driver"] = system.ask("nvmlSystemGetDriverVersion") or ""
@@ -69,7 +69,7 @@ class Asking:
         try:
             answer = function(*args, **kwargs)
         except self._pynvml.NVMLError as error:
-            self.errors[call] = _name(self._pynvml, error)
+            self.errors[call] = error_name(self._pynvml, error)
             return None
         except Exception as error:  # pynvml lets ctypes and decoding errors through
             self.errors[call] = type(error).__name__
@@ -77,12 +77,17 @@ class Asking:
         return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
 
 
-def _name(pynvml: "ModuleType", error: Exception) -> str:
+_error_names: "dict[object, str]" = {}
+
+
+def error_name(pynvml: "ModuleType", error: Exception) -> str:
+    """`GPU_IS_LOST` for an NVMLError."""
+    if not _error_names:
+        for name in dir(pynvml):
+            if name.startswith("NVML_ERROR_"):
+                _error_names.setdefault(getattr(pynvml, name), name[len("NVML_ERROR_") :])
     code = getattr(error, "value", None)
-    for name in dir(pynvml):
-        if name.startswith("NVML_ERROR_") and getattr(pynvml, name) == code:
-            return name[len("NVML_ERROR_") :]
-    return str(code)
+    return _error_names.get(code, str(code))
 
 
 def _gpu(pynvml: "ModuleType", index: int) -> "dict[str, object]":
@@ -106,7 +111,7 @@ def _gpu(pynvml: "ModuleType", index: int) -> "dict[str, object]":
 
     gpu["uuid"] = ask("nvmlDeviceGetUUID")
     gpu["name"] = ask("nvmlDeviceGetName")
-    gpu["memory_total"], gpu["memory_used"] = _memory(asking, handle, pynvml)
+    gpu["memory_total"], gpu["memory_used"] = memory(asking, handle, pynvml)
     bus = part("nvmlDeviceGetPciInfo", "busId")[0]
     gpu["pci_bus_id"] = bus.decode("ascii", "replace") if isinstance(bus, bytes) else bus
     gpu["mig"] = first("nvmlDeviceGetMigMode")
@@ -118,9 +123,7 @@ def _gpu(pynvml: "ModuleType", index: int) -> "dict[str, object]":
     gpu["power_limit_mw"] = ask("nvmlDeviceGetEnforcedPowerLimit")
     gpu["clock_sm"] = ask("nvmlDeviceGetClockInfo", CLOCK_SM)
     gpu["clock_mem"] = ask("nvmlDeviceGetClockInfo", CLOCK_MEM)
-    gpu["event_reasons"] = ask("nvmlDeviceGetCurrentClocksEventReasons")
-    if gpu["event_reasons"] is None:
-        gpu["event_reasons"] = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    gpu["event_reasons"] = event_reasons(asking, handle)
     gpu["ecc_mode"] = first("nvmlDeviceGetEccMode")
     for name, kind, counter in (
         ("ecc_uncorrected_volatile", UNCORRECTED, VOLATILE),
@@ -143,7 +146,16 @@ def _gpu(pynvml: "ModuleType", index: int) -> "dict[str, object]":
     return gpu
 
 
-def _memory(asking: Asking, handle: object, pynvml: "ModuleType") -> "tuple[object, object]":
+def event_reasons(asking: Asking, handle: object) -> object:
+    """Why the clocks are what they are, as bits; older drivers know the same call by an older name."""
+    reasons = asking.ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+    if reasons is None:
+        reasons = asking.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    return reasons
+
+
+def memory(asking: Asking, handle: object, pynvml: "ModuleType") -> "tuple[object, object]":
+    """Bytes in all and in use of one GPU."""
     # The second version leaves the driver's own reserve out of `used`, as nvidia-smi shows it.
     call = "nvmlDeviceGetMemoryInfo"
     answer = asking.ask(call, handle, version=getattr(pynvml, "nvmlMemory_v2", None))
