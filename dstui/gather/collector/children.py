@@ -45,7 +45,7 @@ class Sacrifice:
         self._loop = loop
         self._jobs = jobs
         self._family = family
-        self._buffer = b""
+        self._pieces = [b""]
         self._moved = time.monotonic()
         self._pipe, writer = os.pipe()
         self._pid = os.fork()
@@ -72,9 +72,9 @@ class Sacrifice:
                 except Exception as error:  # whatever it was, the other operations still have to be done
                     answer = crashed(error)
                 answer["s"] = round(time.monotonic() - started, 4)
-                line = dumps(answer).encode("ascii") + b"\n"
-                while line:
-                    line = line[os.write(writer, line) :]
+                left = memoryview(dumps(answer).encode("ascii") + b"\n")
+                while left:
+                    left = left[os.write(writer, left) :]
             code = 0
         finally:
             os._exit(code)
@@ -87,8 +87,12 @@ class Sacrifice:
         chunk = read_some(self._pipe)
         if chunk == b"":
             return self._ended()
-        lines = (self._buffer + (chunk or b"")).split(b"\n")
-        self._buffer = lines.pop()
+        # Joined only at a line's end: a long answer comes in hundreds of pieces.
+        self._pieces.append(chunk or b"")
+        if b"\n" not in self._pieces[-1]:
+            return None
+        lines = b"".join(self._pieces).split(b"\n")
+        self._pieces = [lines.pop()]
         for line in lines:
             if not self._jobs:
                 # It was late, so what lay behind was given to another child; this one goes on without being needed.

@@ -37,7 +37,7 @@ class Session:
         self._input = b""
         self._skipping = False
         self._ending = False
-        self._output: "list[bytes]" = []
+        self._output: "list[memoryview]" = []
         self._facts: "set[Facts]" = set()
         self._children: "set[Sacrifice]" = set()
         self._listeners: "Listeners | None" = None
@@ -122,7 +122,7 @@ class Session:
         self._send_text(dumps(message))
 
     def _send_text(self, message: str) -> None:
-        self._output.append(b"\x1e" + message.encode("ascii") + b"\n")
+        self._output.append(memoryview(b"\x1e" + message.encode("ascii") + b"\n"))
         if len(self._output) == 1:
             self._flush()
 
