@@ -36,6 +36,9 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/sweep.py
 	$(BIN)/python bench/first_paint.py
 
+picture: $(VENV)/dev.stamp
+	$(BIN)/python docs/picture.py
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "dstui needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12 …"; exit 1; }

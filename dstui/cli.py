@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -48,7 +50,8 @@ def _language(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lang", choices=[lang.value for lang in Lang], help="default: zh where the locale is Chinese")
 
 
-def _parser() -> _Parser:
+def _parser(argv: Sequence[str] | None = None) -> _Parser:
+    """The whole parser, or that for `argv`: only commands it names get their arguments, as the first frame waits."""
     parser = _Parser(
         prog="dstui",
         description="Bring an LLM deployment on Ray and vLLM to a signed-off production state.",
@@ -59,8 +62,14 @@ def _parser() -> _Parser:
     _common(parser)
     _language(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (help_line, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_line)
+        if argv is None or name in argv:
+            add_arguments(command)
+    return parser
 
-    run = commands.add_parser("run", help="run checks without the app; the exit code is the gate")
+
+def _run_arguments(run: argparse.ArgumentParser) -> None:
     _common(run)
     _language(run)
     run.add_argument("--section", action="append", default=[], metavar="S", help="only this section (hw, sw, net …)")
@@ -70,28 +79,49 @@ def _parser() -> _Parser:
     run.add_argument("--allow-unknown", action="append", default=[], metavar="ID",
                      help="a check whose UNKNOWN does not shut the gate")  # fmt: skip
 
-    checks = commands.add_parser("checks", help="list the catalogue")
+
+def _checks_arguments(checks: argparse.ArgumentParser) -> None:
     _language(checks)
     checks.add_argument("--overlay", type=Path, action="append", default=[], metavar="FILE")
     checks.add_argument("--section", action="append", default=[], metavar="S")
     checks.add_argument("--output", choices=["text", "json"], default="text")
 
-    export = commands.add_parser("export", help="write the report of what the journal holds")
+
+def _export_arguments(export: argparse.ArgumentParser) -> None:
     _common(export)
     _language(export)
     export.add_argument("--format", choices=["markdown", "json"], default="markdown")
     export.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="- for standard output")
 
-    runs = commands.add_parser("runs", help="list the runs in the journal")
+
+def _runs_arguments(runs: argparse.ArgumentParser) -> None:
     _common(runs)
     _language(runs)
     runs.add_argument("--output", choices=["text", "json"], default="text")
 
-    verify = commands.add_parser("verify", help="check the journal's hash chain, and a report against it")
+
+def _watch_arguments(watch: argparse.ArgumentParser) -> None:
+    _common(watch)
+    _language(watch)
+    watch.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds between samples, 0.2 to 10")
+    watch.add_argument("--output", choices=["text", "json"], default="text")
+    watch.add_argument("--record", type=Path, metavar="FILE", help="keep everything, for `dstui replay`")
+    watch.add_argument("--seconds", type=float, metavar="N", help="end by itself; default: until ctrl-c")
+
+
+def _replay_arguments(replay: argparse.ArgumentParser) -> None:
+    _language(replay)
+    replay.add_argument("recording", type=Path, metavar="FILE")
+    replay.add_argument("--speed", type=float, default=1.0, metavar="X", help="0.1 to 100")
+    replay.add_argument("--output", choices=["text", "json"], default="text")
+
+
+def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     _common(verify)
     verify.add_argument("report", type=Path, nargs="?", help="an exported report")
 
-    init = commands.add_parser("init", help="write a commented starter inventory")
+
+def _init_arguments(init: argparse.ArgumentParser) -> None:
     init.add_argument("--from-ssh-config", type=Path, nargs="?", const=Path("~/.ssh/config"), metavar="FILE")
     init.add_argument("--from-ray", metavar="URL", help="a Ray dashboard, e.g. http://10.0.0.1:8265")
     init.add_argument("--ray-token", metavar="REF", help="env:NAME or file:/path of the dashboard's token")
@@ -100,27 +130,45 @@ def _parser() -> _Parser:
     init.add_argument("-o", "--out", type=Path, default=Path(DEFAULT_INVENTORY), metavar="FILE", help="- for stdout")
     init.add_argument("--force", action="store_true", help="overwrite the file")
 
-    inventory = commands.add_parser("inventory", help="look at the inventory")
+
+def _inventory_arguments(inventory: argparse.ArgumentParser) -> None:
     actions = inventory.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     check = actions.add_parser("check", help="report every fault with file:line:column")
     check.add_argument("-i", "--inventory", type=Path, metavar="FILE")
     check.add_argument("--overlay", type=Path, action="append", default=[], metavar="FILE")
 
-    sudoers = commands.add_parser("sudoers", help="print the sudoers file that lets dstui read root-only facts")
+
+def _sudoers_arguments(sudoers: argparse.ArgumentParser) -> None:
     sudoers.add_argument("user", help="the login user on the hosts")
     sudoers.add_argument("--controller", metavar="IP", help="this machine's address as the hosts see it")
 
-    demo = commands.add_parser("demo", help="the app on an embedded fleet of made-up hosts")
+
+def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     _language(demo)
     demo.add_argument("--hosts", type=int, default=8, metavar="N", help="how many hosts (1 to 64)")
     demo.add_argument("--headless", action="store_true", help="run once and print, like `dstui run`")
     demo.add_argument("--output", choices=["text", "json"], default="text")
-    return parser
+
+
+COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": ("run checks without the app; the exit code is the gate", _run_arguments),
+    "checks": ("list the catalogue", _checks_arguments),
+    "export": ("write the report of what the journal holds", _export_arguments),
+    "runs": ("list the runs in the journal", _runs_arguments),
+    "watch": ("stream what hosts, Ray and vLLM say", _watch_arguments),
+    "replay": ("show a recording of `dstui watch`", _replay_arguments),
+    "verify": ("check the journal's hash chain, and a report against it", _verify_arguments),
+    "init": ("write a commented starter inventory", _init_arguments),
+    "inventory": ("look at the inventory", _inventory_arguments),
+    "sudoers": ("print the sudoers file that lets dstui read root-only facts", _sudoers_arguments),
+    "demo": ("the app on an embedded fleet of made-up hosts", _demo_arguments),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `dstui` command. Returns the exit code; a DstuiError becomes its sentence on standard error and 3."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given).parse_args(given)
     try:
         return _dispatch(arguments)
     except DstuiError as error:
@@ -140,6 +188,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return _app(_options(arguments), _lang(arguments))
     if arguments.command == "demo":
         return _demo(arguments)
+    if arguments.command in ("watch", "replay"):
+        return _stream(arguments)
     # The app starts without these: they cost more than its first frame.
     from dstui import headless
 
@@ -165,6 +215,16 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     return headless.verify(options, arguments.report)
 
 
+def _stream(arguments: argparse.Namespace) -> int:
+    from dstui import watch
+
+    lang = _lang(arguments)
+    if arguments.command == "replay":
+        return watch.replay(arguments.recording, speed=arguments.speed, output=arguments.output, lang=lang)
+    wanted = watch.Wanted(arguments.output, arguments.record, arguments.seconds, lang)
+    return watch.watch(_options(arguments), wanted, interval=arguments.interval)
+
+
 def _options(arguments: argparse.Namespace) -> Options:
     return Options(
         inventory=_inventory(arguments),
@@ -177,42 +237,57 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _app(options: Options, lang: Lang) -> int:
-    from dstui.catalogue import load_catalogue
-
     if not options.inventory.exists():
         raise UsageError(
             f"{options.inventory}: no such file. Write one with `dstui init`, name one with -i, "
             "or look around first with `dstui demo`."
         )
-    catalogue = load_catalogue(options.overlays)
+    catalogue = _catalogue(options.overlays)
 
     async def factory() -> Engine:
         import asyncio
 
         opening = await asyncio.to_thread(importlib.import_module, "dstui.opening")
-        engine: Engine = await opening.open_engine(options, catalogue)
+        engine: Engine = await opening.open_engine(options, catalogue())
         return engine
 
     return _show(factory, catalogue, lang)
 
 
-def _show(factory: EngineFactory, catalogue: Catalogue, lang: Lang) -> int:
-    from screens.app import run_app
+def _catalogue(overlays: tuple[Path, ...]) -> Callable[[], Catalogue]:
+    """Reads the catalogue when it is first asked for: the app's first frame does not wait for it."""
 
-    return run_app(factory, catalogue, lang)
+    @cache
+    def read() -> Catalogue:
+        from dstui.catalogue import load_catalogue
+
+        return load_catalogue(overlays)
+
+    return read
+
+
+def _show(factory: EngineFactory, catalogue: Callable[[], Catalogue], lang: Lang) -> int:
+    # Until the checklist stands nothing becomes garbage; looking for it costs a fifth of the start.
+    gc.disable()
+    try:
+        from screens.app import run_app
+
+        return run_app(factory, catalogue, lang)
+    finally:
+        gc.enable()
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from dstui import headless
-    from dstui.catalogue import load_catalogue
-    from dstui.demo import open_demo
-
     if not 1 <= arguments.hosts <= 64:
         raise UsageError(f"--hosts {arguments.hosts}: from 1 to 64")
+    from dstui.demo import open_demo
+
     lang = _lang(arguments)
     if arguments.headless:
+        from dstui import headless
+
         return headless.run_engine(lambda: open_demo(arguments.hosts), headless.Scope(), lang, arguments.output)
-    return _show(lambda: open_demo(arguments.hosts), load_catalogue(), lang)
+    return _show(lambda: open_demo(arguments.hosts), _catalogue(()), lang)
 
 
 def _inventory(arguments: argparse.Namespace) -> Path:

@@ -15,10 +15,11 @@ from screens.form import Field, Form, Values
 from screens.grouping import grouped, name_of
 from screens.keys import bindings
 from screens.lines import BLANK, Line, Piece, labelled, line, paragraph
-from screens.marks import OF_VERDICT, Tone
+from screens.marks import OF_VERDICT
 from screens.plain import one_line
 from screens.times import day, expiry, span
 from screens.times import moment as at_moment
+from screens.tones import Tone
 
 if TYPE_CHECKING:
     from dstui.engine import Engine

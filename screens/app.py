@@ -1,40 +1,42 @@
-"""The app: shows the catalogue at once, opens the engine behind it, and turns keys into what the engine does.
+"""The app: paints its frame at once, reads the checklist and opens the engine behind it, turns keys into what it does.
 
-Importing this stays light: other screens, and everything that touches hosts, are imported when they are needed.
+Importing this stays light: the checklist, other screens, and everything that touches hosts are imported when they are
+needed.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.worker import Worker, WorkerCancelled, WorkerFailed
 
-from dstui.catalogue import Catalogue, Check
 from dstui.model import DstuiError, Lang, SideEffect, Text, UsageError
-from dstui.progress import Progress
-from dstui.standing import checklist
-from dstui.state import State
 from screens import words
 from screens.base import HouseModal, HouseScreen
 from screens.checklist import ChecklistScreen
 from screens.clock import RepaintClock
+from screens.early_keys import EarlyKeys
+from screens.endings import heed_signals
 from screens.keys import bindings
-from screens.marks import COUNTED, OF_STANDING
-from screens.moment import Masthead, Moment, counts
-from screens.outline import next_open
 from screens.plain import one_line
 from screens.themes import NIGHT
-from screens.times import span
 
 if TYPE_CHECKING:
+    from dstui.catalogue import Catalogue, Check
     from dstui.engine import Engine
+    from screens.moment import Moment
+    from screens.sheet import Sheet
 
 AGEING_SECONDS = 30.0
 """How often staleness and expiry are looked at while nothing else happens."""
@@ -43,69 +45,109 @@ AGEING_SECONDS = 30.0
 class DstuiApp(App[str]):
     """Returns None when the operator quits, else a sentence that says why it could not go on."""
 
-    CSS_PATH = "house.tcss"
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["house.tcss", "checklist.tcss"]  # read and parsed once, together
     TITLE = "dstui"
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"checklist": ChecklistScreen}
-    DEFAULT_MODE = "checklist"
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("run-all", "run-failed", "export", "language", "help", "quit")
 
+    moment: Moment
+    """What the screens show; there is none until the checklist was read."""
+
     def __init__(
         self,
         engine: Callable[[], Awaitable[Engine]] | Engine,
-        catalogue: Catalogue,
+        catalogue: Callable[[], Catalogue],
         *,
         lang: Lang = Lang.EN,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`engine` may be a factory: the first paint comes before it is awaited. `clock` is used until there is one."""
+        """`catalogue` is called, in a thread, after the first frame; `engine` may be a factory, awaited after that.
+
+        `clock` is used until there is an engine.
+        """
         super().__init__()
+        self._use_theme()
         self.animation_level = "none"  # people sit behind two SSH hops; a scroll that glides is a scroll that lags
         self.lang = lang
         self.engine: Engine | None = None
-        self.moment = self._first_moment(catalogue, clock())
         self._engine_source = engine
-        self._catalogue = catalogue
+        self._catalogue_source = catalogue
+        self._clock = clock
+        self._early_keys = EarlyKeys(self, super().on_event)
         self._unsubscribe: Callable[[], None] = lambda: None
         self._run_worker: Worker[None] | None = None
         self._told: set[str] = set()
         self.repaint_clock: RepaintClock
 
-    def _first_moment(self, catalogue: Catalogue, now: float) -> Moment:
-        unknown = checklist(State(), catalogue, now, built=frozenset())
-        return Moment(catalogue, unknown, Progress(), self.lang, now, opened=False)
+    def _use_theme(self) -> None:
+        """Before any stylesheet is parsed: setting the attribute later would parse and match all of them again."""
+        self.register_theme(NIGHT)
+        self.set_reactive(App.theme, NIGHT.name)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    @property
+    def opened(self) -> bool:
+        """Whether checklist, inventory and journal are read."""
+        return self._early_keys.over and self.moment.opened
 
     # Opening and closing
 
-    def on_mount(self) -> None:
-        self.register_theme(NIGHT)
-        self.theme = NIGHT.name
-        self.repaint_clock = RepaintClock(self, self.repaint, self.spin, lambda: self.moment.progress.running)
-        self.set_interval(AGEING_SECONDS, self.repaint_clock.changed)
-        self.call_after_refresh(self._begin_opening)
+    def get_default_screen(self) -> Screen[Any]:
+        return ChecklistScreen()  # not a mode: setting one up parses and matches all stylesheets a second time
 
-    def _begin_opening(self) -> None:
-        self.run_worker(self._open_engine(), name="open", exit_on_error=False)
+    def on_ready(self) -> None:
+        """The first frame stands."""
+        if not self.is_headless:
+            heed_signals(lambda code: self.exit(return_code=code))
+        self._open()
 
-    async def _open_engine(self) -> None:
-        """Reads inventory and journal behind the first paint; the app ends with the sentence when that fails."""
-        source = self._engine_source
+    @work(name="open", exit_on_error=False)
+    async def _open(self) -> None:
+        """Reads the checklist behind the first frame, then inventory and journal; a failure ends the app, in words."""
         try:
-            engine = await source() if callable(source) else source
-            self.engine = engine
-            self.repaint()
+            await self._open_checklist()
+            await self._open_engine()
         except DstuiError as error:
             self.exit(result=str(error), return_code=3)
-            return
         except Exception as error:
             # Whatever broke while opening, the operator gets a sentence on a sane terminal, not a traceback.
             why = f"{type(error).__name__}: {error}"
             self.exit(result=one_line(words.OPEN_FAILED[self.lang].format(why=why)), return_code=3)
-            return
+        finally:
+            if not gc.isenabled():  # `dstui` starts without it; what stays for good need not be looked through again
+                gc.freeze()
+                gc.enable()
+
+    async def _open_checklist(self) -> None:
+        self.moment, sheet = await asyncio.to_thread(self._read_checklist)
+        home = self.screen_stack[0]
+        assert isinstance(home, ChecklistScreen)
+        home.furnish(sheet)
+        self.repaint_clock = RepaintClock(self, self.repaint, self.spin, lambda: self.moment.progress.running)
+        self.set_interval(AGEING_SECONDS, self.repaint_clock.changed)
+        self.call_later(self._early_keys.play)
+        await home.wait_for_refresh()
+
+    def _read_checklist(self) -> tuple[Moment, Sheet]:
+        """In a thread, so that the frame answers to a resize and to `q` meanwhile."""
+        from screens.moment import before_opening
+        from screens.sheet import Sheet
+
+        return before_opening(self._catalogue_source(), self.lang, self._clock()), Sheet(lambda: self.moment)
+
+    async def _open_engine(self) -> None:
+        source = self._engine_source
+        engine = await source() if callable(source) else source
+        self.engine = engine
+        self.repaint()
         self._unsubscribe = engine.subscribe(self.repaint_clock.changed)
         self.run_worker(self._follow(engine), name="follow", exit_on_error=False)
+
+    async def on_event(self, event: events.Event) -> None:
+        if not self._early_keys.takes(event):
+            await super().on_event(event)
 
     async def _follow(self, engine: Engine) -> None:
         try:
@@ -146,23 +188,11 @@ class DstuiApp(App[str]):
             screen.spin()
 
     def _look(self) -> Moment:
-        engine = self.engine
-        if engine is None:
+        if self.engine is None:
             return replace(self.moment, lang=self.lang)
-        now = engine.clock()
-        return Moment(
-            catalogue=engine.catalogue,
-            checklist=engine.checklist(now),
-            progress=engine.progress,
-            lang=self.lang,
-            now=now,
-            masthead=_masthead(engine),
-            history=engine.state.history,
-            last_run=engine.state.last_run,
-            built=engine.built,
-            opened=True,
-            frame=self.moment.frame,
-        )
+        from screens.moment import of_engine
+
+        return of_engine(self.engine, self.lang, self.moment.frame)
 
     # Telling
 
@@ -223,12 +253,10 @@ class DstuiApp(App[str]):
         self._announce(engine, chosen, engine.clock() - started)
 
     def _announce(self, engine: Engine, chosen: Sequence[str], elapsed: float) -> None:
-        statuses = engine.checklist(engine.clock()).statuses
-        found = counts(statuses[check_id] for check_id in chosen)
-        marks = [(OF_STANDING[standing], found[standing]) for standing in COUNTED if standing in found]
-        told = words.AND_ALSO[self.lang].join(f"{mark.sign} {count} {mark.word[self.lang]}" for mark, count in marks)
-        run = engine.progress.run
-        self.tell(words.RUN_FINISHED[self.lang].format(run=run, elapsed=span(elapsed), counts=told))
+        from screens.masthead import run_ended
+
+        now = engine.checklist(engine.clock())
+        self.tell(run_ended(now, chosen, engine.progress.run, elapsed, self.lang))
 
     def stop_run(self) -> None:
         """Cancels the run under way; what settled is recorded."""
@@ -272,6 +300,8 @@ class DstuiApp(App[str]):
 
     def neighbour(self, check_id: str, step: int) -> str | None:
         """The next or previous check that is not green, in document order."""
+        from screens.outline import next_open
+
         return next_open(self.moment.catalogue.checks, self.moment, check_id, step)
 
     def back_to(self, check_id: str) -> None:
@@ -331,6 +361,10 @@ class DstuiApp(App[str]):
         elif answer == "stop":
             self.stop_run()
 
+    def action_help_quit(self) -> None:
+        """ctrl+c: leaving by reflex in the middle of a run would be a pity."""
+        self.tell(words.HOW_TO_QUIT[self.lang])
+
     # Commands by name
 
     def action_command_palette(self) -> None:
@@ -352,35 +386,11 @@ def _sentence(error: Exception) -> str:
     return str(error) if isinstance(error, DstuiError) else f"{type(error).__name__}: {error}"
 
 
-def _masthead(engine: Engine) -> Masthead:
-    site, progress = engine.site, engine.progress
-    run = engine.state.last_run
-    reached = asked = 0
-    for host in site.hosts:
-        facts = engine.host_facts(host.name)
-        phase = progress.hosts[host.name].phase if host.name in progress.hosts else ""
-        if phase == "unreachable" or (phase not in ("gathering", "done") and facts and facts.unreachable):
-            asked += 1
-        elif phase in ("gathering", "done") or facts is not None:
-            asked, reached = asked + 1, reached + 1
-    return Masthead(
-        cluster=site.name,
-        environment=site.environment,
-        operator=engine.identity.person,
-        simulated=engine.simulated or engine.state.simulated,
-        run=run.number if run else 0,
-        run_at=run.started_at if run else 0.0,
-        interrupted=engine.interrupted() is not None and not progress.running,
-        hosts=len(site.hosts),
-        gpus=sum(host.gpus_per_host or 0 for host in site.hosts if host.gpu),
-        reachable=reached,
-        asked=asked,
-        broken_at=engine.state.broken_at,
-    )
+def run_app(engine: Callable[[], Awaitable[Engine]], catalogue: Callable[[], Catalogue], lang: Lang) -> int:
+    """Runs the app; catalogue and engine are made when its first frame stands.
 
-
-def run_app(engine: Callable[[], Awaitable[Engine]], catalogue: Catalogue, lang: Lang) -> int:
-    """Runs the app. Returns 0, or raises UsageError with the sentence when it could not go on."""
+    Returns 0, or raises UsageError with the sentence when it could not go on.
+    """
     app = DstuiApp(engine, catalogue, lang=lang)
     sentence = app.run()
     if sentence:

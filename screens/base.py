@@ -8,11 +8,11 @@ from textual.screen import ModalScreen, Screen
 
 from dstui.model import Lang, Text
 from screens.keybar import KeyBar
-from screens.moment import Moment
 
 if TYPE_CHECKING:
     from dstui.engine import Engine
     from screens.app import DstuiApp
+    from screens.moment import Moment
 
 R = TypeVar("R")
 
@@ -61,6 +61,9 @@ class HouseScreen(House, Screen[None]):
         self.repaint()
 
     def on_mount(self) -> None:
+        # Textual sets the breakpoint's class after the first layout: a narrow terminal would see the wide one flash up.
+        width = self.app.size.width
+        self.add_class(max((at, name) for at, name in BREAKPOINTS if at <= width)[1])
         self.relabel()
 
     def on_screen_resume(self) -> None:

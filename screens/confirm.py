@@ -16,7 +16,7 @@ from dstui.progress import Progress
 from screens import words
 from screens.base import HouseModal
 from screens.lines import BLANK, Block, Line, line, paragraph
-from screens.marks import Tone
+from screens.tones import Tone
 
 Answers = tuple[tuple[str, str, Text], ...]
 """Key, answer, label."""

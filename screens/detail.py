@@ -12,12 +12,13 @@ from dstui.standing import OPEN_STANDINGS, CheckStatus, Standing
 from screens import words
 from screens.grouping import Group, grouped, name_of
 from screens.lines import BLANK, Line, Piece, labelled, line, paragraph, spread
-from screens.marks import OF_STANDING, OF_VERDICT, RUNNING_WORD, Tone, mark_of
+from screens.marks import OF_STANDING, OF_VERDICT, RUNNING_WORD, mark_of
 from screens.moment import Moment, counts
 from screens.outline import Row, tail_of, targets, why_unknown
 from screens.plain import fit, lines_of, one_line, shorten, wrap
 from screens.times import day, size, span
 from screens.times import moment as at_moment
+from screens.tones import Tone
 
 VERDICT_COLUMN = 11
 SHOWN_GROUPS = 40
@@ -241,19 +242,34 @@ def _group_lines(group: Group, name: str, column: int, lang: Lang, width: int, *
         lines.extend(
             paragraph(words.EXPECTED_IS[lang].format(what=finding.expected[lang]), width, Tone.DIM, indent=left)
         )
-    for note in finding.notes:
+    for note in dict.fromkeys(finding.notes):
         lines.extend(paragraph(f"- {note[lang]}", width, Tone.DIM, indent=left))
     return lines
 
 
 def said_of(finding: Finding, lang: Lang) -> str:
-    """What was observed; for an UNKNOWN the reason comes first."""
-    if finding.verdict is Verdict.UNKNOWN and finding.reason is not None:
-        reason = words.REASONS[finding.reason][lang]
-        if finding.reason is Reason.BLOCKED_BY and finding.detail:
-            reason = words.BLOCKED_BY[lang].format(what=finding.detail)
-        return reason + words.COLON[lang] + finding.observed[lang] if finding.observed[lang] else reason
-    return finding.observed[lang]
+    """What was observed; for an UNKNOWN the reason comes first, once: judges often begin with it too."""
+    said = finding.observed[lang]
+    if finding.verdict is not Verdict.UNKNOWN or finding.reason is None:
+        return said
+    reason = words.REASONS[finding.reason][lang]
+    if finding.reason is Reason.BLOCKED_BY and finding.detail:
+        reason = words.BLOCKED_BY[lang].format(what=finding.detail)
+    from dstui.judge.rulings import COULD_NOT_LOOK  # brings the facts along: not before the tree is painted
+
+    for lead in (COULD_NOT_LOOK[finding.reason][lang], words.REASONS[finding.reason][lang]):
+        if said.casefold().startswith(lead.casefold()):
+            rest = said[len(lead) :]
+            if rest and rest[0] not in ":：":
+                return said
+            said = without_name(rest[1:].strip(), finding.target.name)
+            break
+    return reason + words.COLON[lang] + said if said else reason
+
+
+def without_name(why: str, host: str) -> str:
+    """A cause without the host it begins with, where the host already stands beside it."""
+    return why.removeprefix(f"{host}: ")
 
 
 def evidence_summary(findings: Sequence[Finding], lang: Lang) -> str:

@@ -10,8 +10,8 @@ from dstui.model import Lang, Text
 from screens import words
 from screens.form import Choice, Field, Form, Values
 from screens.lines import Line, labelled
-from screens.marks import Tone
 from screens.plain import one_line
+from screens.tones import Tone
 
 SUFFIXES = {"markdown": ".md", "json": ".json"}
 LABEL = 14

@@ -19,12 +19,13 @@ from screens.grouping import Group, counted, grouped, ranges
 from screens.keybar import KeyBar
 from screens.keys import bindings
 from screens.lines import Bar, Line, Piece, cropped, line, paragraph, spread
-from screens.marks import OF_VERDICT, RUNNING_WORD, Tone, mark_of
+from screens.marks import OF_VERDICT, RUNNING_WORD, mark_of
 from screens.outline import tail_of
 from screens.picklist import PickList
 from screens.plain import one_line, shorten
 from screens.readpane import ReadPane
 from screens.telling import command_lines, fact_lines, observed_lines, rule_lines, timeline_lines
+from screens.tones import Tone
 
 TABS: tuple[Text, ...] = (
     words.TAB_OBSERVED,

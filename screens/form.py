@@ -21,7 +21,7 @@ from screens.base import HouseModal
 from screens.keybar import keys_line
 from screens.keys import bindings
 from screens.lines import Bar, Block, Line, Piece, cropped, paragraph
-from screens.marks import Tone
+from screens.tones import Tone
 
 Values = Mapping[str, str]
 Recording = Callable[[Values], Awaitable[str]]

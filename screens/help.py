@@ -14,8 +14,9 @@ from screens import words
 from screens.base import HouseModal
 from screens.keys import BY_ID, bindings
 from screens.lines import BLANK, Line, LineView, line, paragraph
-from screens.marks import EXPLAINED, RUNNING_WORD, SPINNER, Tone
+from screens.marks import EXPLAINED, RUNNING_WORD, SPINNER
 from screens.plain import fit, wrap
+from screens.tones import Tone
 
 KEY_COLUMN = 14
 LABEL_COLUMN = 18

@@ -16,17 +16,18 @@ from dstui.facts.raw import Answer
 from dstui.model import Finding, Text, host_target
 from screens import words
 from screens.base import BREAKPOINTS, HouseScreen
-from screens.detail import VERDICT_COLUMN, said_of
+from screens.detail import VERDICT_COLUMN, said_of, without_name
 from screens.keybar import KeyBar
 from screens.keys import bindings
 from screens.lines import BLANK, Bar, Line, Piece, cropped, labelled, line, paragraph, spread
-from screens.marks import OF_VERDICT, Tone
+from screens.marks import OF_VERDICT
 from screens.picklist import PickList
 from screens.plain import fit, one_line, wrap
 from screens.readpane import ReadPane
 from screens.search import SearchLine
 from screens.telling import ending, output_lines, source_lines, was_run
 from screens.times import size, span
+from screens.tones import Tone
 
 LABEL = 14
 SESSION, FINDINGS = "session", "findings"
@@ -151,7 +152,7 @@ class HostScreen(HouseScreen):
         if facts is None:
             return paragraph(words.HOST_NOTHING[self.lang].format(host=self.host_name), width, Tone.ACCENT)
         if facts.unreachable is not None:
-            why = one_line(facts.unreachable.why)
+            why = without_name(one_line(facts.unreachable.why), self.host_name)
             text = words.HOST_UNREACHABLE[self.lang].format(host=self.host_name, why=why)
             return paragraph(f"✗ {text}", width, Tone.FAIL)
         if key == SESSION:

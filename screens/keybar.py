@@ -10,7 +10,7 @@ from textual import events
 from dstui.model import Lang
 from screens.keys import BY_ID
 from screens.lines import Bar, Line, Piece
-from screens.marks import Tone
+from screens.tones import Tone
 
 NARROW = 100
 NARROW_KEYS = 5

@@ -6,7 +6,6 @@ A `Line` is plain text with tones, never markup, so remote text cannot style, br
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -17,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from screens.marks import Tone
 from screens.plain import LONGEST_LINE, clean, fit, wrap
+from screens.tones import Tone, styles_of
 
 Piece = tuple[str, Tone]
 Line = tuple[Piece, ...]
@@ -26,7 +25,6 @@ Build = Callable[[int], Sequence[Line]]
 """Makes the lines for a width in cells."""
 
 BLANK: Line = ()
-TONE_CLASSES = frozenset(f"tone--{tone}" for tone in Tone)
 
 
 def line(*pieces: str | Piece) -> Line:
@@ -77,17 +75,12 @@ def labelled(label: str, text: str, width: int, column: int, tone: Tone = Tone.P
 
 def strip_of(widget: Widget, of: Line, width: int, base: Style) -> Strip:
     """A line as Textual draws it, exactly `width` cells of `base` with each piece's tone on top."""
-    segments = []
-    for text, tone in cropped(of, width):
-        style = base + widget.get_component_rich_style(f"tone--{tone}", partial=True)
-        segments.append(Segment(clean(text), style))
-    return Strip(segments, width)
+    styles = styles_of(widget.app)
+    return Strip([Segment(clean(text), base + styles[tone]) for text, tone in cropped(of, width)], width)
 
 
 class LineView(ScrollView, can_focus=True):
     """Scrollable lines, made anew for each width. `show` compares with what is there and repaints what differs."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(TONE_CLASSES)
 
     DEFAULT_CSS = """
     LineView { overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
@@ -147,34 +140,39 @@ class LineView(ScrollView, can_focus=True):
 class Bar(Widget):
     """A few fixed lines, made for the width; repaints only when they differ."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(TONE_CLASSES)
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.lines: list[Line] = []
         self.repainted = 0
         self._build: Build | None = None
+        self._built_for = 0
 
     def show(self, build: Build) -> None:
         self._build = build
         self._take()
 
     def _take(self) -> None:
-        if self._build is None or self.size.width <= 0:
+        width = self.size.width
+        if self._build is None or width <= 0:
             return
-        new = list(self._build(self.size.width))
+        new, self._built_for = list(self._build(width)), width
         if new != self.lines:
             self.lines = new
             self.repainted += 1
             self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._take()
+        if self._built_for != self.size.width:
+            self._take()
 
     def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if self._built_for != width and self._build is not None:
+            # Rendered before it heard of its size: the first frame has its lines already.
+            self.lines, self._built_for = list(self._build(width)), width
         if y >= len(self.lines):
-            return Strip.blank(self.size.width, self.rich_style)
-        return strip_of(self, self.lines[y], self.size.width, self.rich_style)
+            return Strip.blank(width, self.rich_style)
+        return strip_of(self, self.lines[y], width, self.rich_style)
 
 
 class Block(Bar):

@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dstui.model import Text, Verdict
 from dstui.standing import CheckStatus, Standing
-
-
-class Tone(StrEnum):
-    """How a piece of text is meant; stylesheets give each a colour, and none is needed to read it."""
-
-    PLAIN = "plain"
-    DIM = "dim"
-    STRONG = "strong"
-    HEADING = "heading"
-    ACCENT = "accent"
-    PASS = "pass"  # noqa: S105 - a verdict, not a password
-    FAIL = "fail"
-    WARN = "warn"
-    UNKNOWN = "unknown"
-    RUNNING = "running"
-    BADGE = "badge"
-    CHOSEN = "chosen"
-    GATE_OPEN = "gate-open"
-    GATE_SHUT = "gate-shut"
+from screens.tones import Tone
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
 
 from dstui.model import Lang
-from dstui.standing import OPEN_STANDINGS, Standing
+from dstui.standing import OPEN_STANDINGS, Checklist, Standing
 from screens import words
 from screens.lines import Line, Piece, line, spread, width_of
-from screens.marks import COUNTED, OF_STANDING, Tone
+from screens.marks import COUNTED, OF_STANDING
 from screens.moment import Moment, counts
 from screens.plain import one_line, shorten
 from screens.times import moment as at_moment
 from screens.times import span, zone
+from screens.tones import Tone
 
 BARS = (
     ("█", Tone.PASS, (Standing.PASSED, Standing.SIGNED)),
@@ -31,15 +34,8 @@ def top_lines(moment: Moment, width: int) -> list[Line]:
 
 def _place(moment: Moment, width: int) -> Line:
     head, lang = moment.masthead, moment.lang
-    left: list[Piece] = [(" dstui ", Tone.ACCENT)]
-    if head.cluster:
-        left += [(f" {one_line(head.cluster)}", Tone.STRONG), (f" · {one_line(head.environment)}", Tone.PLAIN)]
-    if head.simulated:
-        left += [("  ", Tone.PLAIN), (f" {words.SIMULATED[lang]} ", Tone.BADGE)]
-    if head.broken_at is not None:
-        left += [("  ", Tone.PLAIN), (f" {words.JOURNAL_BROKEN[lang].format(seq=head.broken_at)} ", Tone.GATE_SHUT)]
     if not moment.opened:
-        return spread(tuple(left), ((words.OPENING[lang] + " ", Tone.DIM),), width)
+        return spread(_whose(moment), ((words.OPENING[lang] + " ", Tone.DIM),), width)
     when = words.NO_RUN_YET[lang]
     if head.run:
         at = at_moment(head.run_at, moment.now, lang)
@@ -53,14 +49,30 @@ def _place(moment: Moment, width: int) -> Line:
         [(f"{words.GPUS[lang].format(count=head.gpus)} · ", Tone.PLAIN)] if head.gpus else [],
         [(f"{ssh} ", ssh_tone)],
     ]
-    # What gives way first when the line is narrow: GPU count, host count (SSH x/y has it), operator.
-    for gone in (None, 3, 2, 1):
+    # What gives way first when the line is narrow: GPU count, host count (SSH x/y has it), operator, the badge's
+    # second word, the run's time. That the data are simulated never does.
+    for gone, brief in ((None, False), (3, False), (2, False), (1, False), (1, True), (0, True)):
         if gone is not None:
             rights[gone] = []
-        right = tuple(piece for group in rights for piece in group)
-        if width_of(tuple(left)) + width_of(right) + 2 <= width:
+        left, right = _whose(moment, brief=brief), tuple(piece for group in rights for piece in group)
+        if width_of(left) + width_of(right) + 2 <= width:
             break
-    return spread(tuple(left), right, width)
+    return spread(left, right, width)
+
+
+def _whose(moment: Moment, *, brief: bool = False) -> Line:
+    """The cluster, and what must be known about everything that is shown of it."""
+    head, lang = moment.masthead, moment.lang
+    pieces: list[Piece] = [(" dstui ", Tone.ACCENT)]
+    if head.cluster:
+        name, environment = shorten(one_line(head.cluster), 28), shorten(one_line(head.environment), 14)
+        pieces += [(f" {name}", Tone.STRONG), (f" · {environment}", Tone.PLAIN)]
+    if head.simulated:
+        badge = words.SIMULATED[Lang.EN if brief else lang]
+        pieces += [("  ", Tone.PLAIN), (f" {badge} ", Tone.BADGE)]
+    if head.broken_at is not None:
+        pieces += [("  ", Tone.PLAIN), (f" {words.JOURNAL_BROKEN[lang].format(seq=head.broken_at)} ", Tone.GATE_SHUT)]
+    return tuple(pieces)
 
 
 def _standing(moment: Moment, width: int) -> Line:
@@ -136,16 +148,25 @@ def _run_strip(moment: Moment, width: int) -> Line:
     pieces.append((text, Tone.STRONG))
     waiting = progress.waiting_hosts()
     if waiting:
-        host = progress.hosts[waiting[0]]
-        phase = words.PHASES[host.phase][lang] if host.phase in words.PHASES else one_line(host.phase)
-        note = f", {one_line(host.note)}" if host.note else ""
-        what = f"{one_line(waiting[0])} ({phase} {span(max(moment.now - host.since, 0))}{note})"
-        if len(waiting) > 1:
-            what += f" {words.WAITS_MORE[lang].format(count=len(waiting) - 1)}"
-        pieces += [(" · ", Tone.DIM), (words.WAITS_FOR[lang].format(what=what), Tone.PLAIN)]
+        pieces += [(" · ", Tone.DIM), (_waits(moment, waiting, width - width_of(tuple(pieces)) - 4), Tone.PLAIN)]
     elif progress.message:
         pieces += [(" · ", Tone.DIM), (one_line(progress.message), Tone.PLAIN)]
     return _with_hosts(moment, pieces, width)
+
+
+def _waits(moment: Moment, waiting: Sequence[str], room: int) -> str:
+    """Whom the run waits for and what that host does; in less room only who, and how many more."""
+    lang, name = moment.lang, one_line(waiting[0])
+    host = moment.progress.hosts[waiting[0]]
+    phase = words.PHASES[host.phase][lang] if host.phase in words.PHASES else one_line(host.phase)
+    since = span(max(moment.now - host.since, 0))
+    more = f" {words.WAITS_MORE[lang].format(count=len(waiting) - 1)}" if len(waiting) > 1 else ""
+    notes = [f" ({phase} {since}, {one_line(host.note)})"] if host.note else []
+    for doing in (*notes, f" ({phase} {since})", ""):
+        said = words.WAITS_FOR[lang].format(what=f"{name}{doing}{more}")
+        if cell_len(said) <= room:
+            break
+    return said
 
 
 def _idle_strip(moment: Moment, width: int) -> Line:
@@ -192,3 +213,11 @@ def _host_mark(phase: str, moment: Moment) -> tuple[str, Tone]:
     if phase == "waiting" or not moment.progress.running:
         return "·", Tone.DIM
     return moment.spinner, Tone.RUNNING
+
+
+def run_ended(checklist: Checklist, chosen: Sequence[str], run: int, elapsed: float, lang: Lang) -> str:
+    """What a run came to, in one sentence; `elapsed` in seconds."""
+    found = counts(checklist.statuses[check_id] for check_id in chosen)
+    marks = [(OF_STANDING[standing], found[standing]) for standing in COUNTED if standing in found]
+    told = words.AND_ALSO[lang].join(f"{mark.sign} {count} {mark.word[lang]}" for mark, count in marks)
+    return words.RUN_FINISHED[lang].format(run=run, elapsed=span(elapsed), counts=told)

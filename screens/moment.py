@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dstui.catalogue import Catalogue, Check
 from dstui.model import Lang
 from dstui.progress import CheckProgress, Progress
-from dstui.standing import Checklist, CheckStatus, Standing
-from dstui.state import Run, Settled
+from dstui.standing import Checklist, CheckStatus, Standing, checklist
+from dstui.state import Run, Settled, State
 from screens.marks import SPINNER, WORST_FIRST
+
+if TYPE_CHECKING:
+    from dstui.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,54 @@ def counts(statuses: Iterable[CheckStatus]) -> dict[Standing, int]:
 def worst_standing(found: Mapping[Standing, int]) -> Standing | None:
     """The worst that occurs."""
     return next((standing for standing in WORST_FIRST if found.get(standing)), None)
+
+
+def before_opening(catalogue: Catalogue, lang: Lang, now: float) -> Moment:
+    """The checklist alone, while inventory and journal are still to be read."""
+    nothing_known = checklist(State(), catalogue, now, built=frozenset())
+    return Moment(catalogue, nothing_known, Progress(), lang, now, opened=False)
+
+
+def of_engine(engine: Engine, lang: Lang, frame: int) -> Moment:
+    """What the engine holds now. `frame` counts the steps of the spinner."""
+    now = engine.clock()
+    return Moment(
+        catalogue=engine.catalogue,
+        checklist=engine.checklist(now),
+        progress=engine.progress,
+        lang=lang,
+        now=now,
+        masthead=_masthead(engine),
+        history=engine.state.history,
+        last_run=engine.state.last_run,
+        built=engine.built,
+        opened=True,
+        frame=frame,
+    )
+
+
+def _masthead(engine: Engine) -> Masthead:
+    site, progress = engine.site, engine.progress
+    run = engine.state.last_run
+    reached = asked = 0
+    for host in site.hosts:
+        facts = engine.host_facts(host.name)
+        phase = progress.hosts[host.name].phase if host.name in progress.hosts else ""
+        if phase == "unreachable" or (phase not in ("gathering", "done") and facts and facts.unreachable):
+            asked += 1
+        elif phase in ("gathering", "done") or facts is not None:
+            asked, reached = asked + 1, reached + 1
+    return Masthead(
+        cluster=site.name,
+        environment=site.environment,
+        operator=engine.identity.person,
+        simulated=engine.simulated or engine.state.simulated,
+        run=run.number if run else 0,
+        run_at=run.started_at if run else 0.0,
+        interrupted=engine.interrupted() is not None and not progress.running,
+        hosts=len(site.hosts),
+        gpus=sum(host.gpus_per_host or 0 for host in site.hosts if host.gpu),
+        reachable=reached,
+        asked=asked,
+        broken_at=engine.state.broken_at,
+    )

@@ -10,10 +10,11 @@ from dstui.model import Kind, Lang, Reason, Scope, Verdict
 from dstui.standing import OPEN_STANDINGS, CheckStatus, Standing
 from screens import words
 from screens.lines import Line, Piece, cropped, width_of
-from screens.marks import OF_STANDING, SIGNED, Tone, mark_of
+from screens.marks import OF_STANDING, SIGNED, mark_of
 from screens.moment import Moment, counts, worst_standing
 from screens.plain import fit, one_line, shorten
 from screens.times import day
+from screens.tones import Tone
 
 
 @dataclass(frozen=True, slots=True)

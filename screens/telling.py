@@ -11,14 +11,15 @@ from dstui.facts.case import HostFacts
 from dstui.facts.raw import Answer, Missing
 from dstui.model import Attestation, Evidence, Finding, Lang, Note, Verdict, Waiver
 from screens import words
-from screens.detail import plain_value, said_of, threshold_lines
+from screens.detail import plain_value, said_of, threshold_lines, without_name
 from screens.grouping import Group, counted, ranges
 from screens.lines import BLANK, Line, labelled, line, paragraph
-from screens.marks import OF_VERDICT, SIGNED, WAIVED, Tone
+from screens.marks import OF_VERDICT, SIGNED, WAIVED
 from screens.moment import Moment
 from screens.plain import fold, lines_of, one_line
 from screens.times import day, size, span
 from screens.times import moment as at_moment
+from screens.tones import Tone
 
 LABEL = 13
 OUTPUT_LINES = 400
@@ -39,7 +40,7 @@ def observed_lines(group: Group, finding: Finding, moment: Moment, width: int) -
     lines.extend(labelled(words.RULE_FIRED[lang], finding.rule[lang], width, LABEL))
     if finding.detail:
         lines.extend(labelled("", one_line(finding.detail), width, LABEL, Tone.DIM))
-    for index, note in enumerate(finding.notes):
+    for index, note in enumerate(dict.fromkeys(finding.notes)):
         lines.extend(labelled(words.ALSO[lang] if index == 0 else "", note[lang], width, LABEL))
     lines.append(BLANK)
     seen = words.SEEN_AT[lang].format(
@@ -119,7 +120,7 @@ def fact_lines(
     if facts is None:
         return paragraph(words.NOT_GATHERED[lang].format(host=host), width, Tone.ACCENT)
     if facts.unreachable is not None:
-        why = one_line(facts.unreachable.why)
+        why = without_name(one_line(facts.unreachable.why), host)
         return paragraph(words.HOST_UNREACHABLE[lang].format(host=host, why=why), width, Tone.FAIL)
     wanted = {prefix.partition(".")[0] for prefix in prefixes}
     lines: list[Line] = []

@@ -82,12 +82,13 @@ NO_PROBE = Text("no probe yet", "尚无自动检查")
 SIGNATURE_LAPSED = Text("signature lapsed", "签署已失效")
 
 # Header and live strip
+READING = Text("Reading the checklist …", "正在读取检查清单 …")
 OPENING = Text("Reading the inventory and the journal …", "正在读取清单文件和日志 …")
 RUN_NUMBER = Text("run {run}", "第 {run} 次运行")
 NO_RUN_YET = Text("no run yet", "尚未运行")
 GPUS = Text("{count} GPU", "{count} 块 GPU")
 SSH_REACHABLE = Text("SSH {reachable}/{total}", "SSH {reachable}/{total} 台")
-SIMULATED = Text("SIMULATED", "模拟数据")
+SIMULATED = Text("SIMULATED", "模拟数据 SIMULATED")
 GATE = Text("gate", "门禁")
 GATE_OPEN = Text("OPEN", "开启")
 GATE_SHUT = Text("SHUT", "关闭")
@@ -104,7 +105,7 @@ STRIP_RUNNING = Text(
 )
 STRIP_STARTING = Text("starting a run", "正在启动运行")
 WAITS_FOR = Text("waits for {what}", "等待 {what}")
-WAITS_MORE = Text("and {count} more", "等 {count} 台")
+WAITS_MORE = Text("and {count} more", "，另有 {count} 台")
 STRIP_IDLE = Text("run {run} finished {at}", "第 {run} 次运行完成于 {at}")
 STRIP_INTERRUPTED = Text(
     "run {run} was cut short with {done} of {total} settled · ctrl+p, Resume goes on",
@@ -328,6 +329,7 @@ WAIVER_KEEPS = Text("The verdict stays as observed; the gate lets it pass until 
 NOTE_ON_CHECK = Text("on the check {check}", "针对检查 {check}")
 NOTE_ON_TARGET = Text("on {target} in {check}", "针对 {check} 的 {target}")
 SAVING = Text("recording …", "正在记录 …")
+HOW_TO_QUIT = Text("Press q to quit.", "按 q 退出。")
 NOT_OPENED = Text("The journal is still being read; try again in a moment.", "日志仍在读取；请稍后再试。")
 PICK_A_CHECK = Text("Choose a check first; this is a heading.", "请先选中一项检查；这里是标题。")
 RECORDED_SIGN = Text("Recorded as #{seq}: {person} signed {check}.", "已记录为 #{seq}：{person} 签署了 {check}。")

@@ -467,16 +467,31 @@ class Hands:
     ) -> AsyncIterator[tuple[DstuiApp, Pilot[str]]]:
         app = Hands.app(engine, catalogue, lang)
         async with app.run_test(size=size) as pilot:
+            await Hands.opened(app, pilot)
             app.repaint_clock.spinning = False
-            await pilot.pause()
-            while not app.moment.opened and app.is_running:
-                await pilot.pause()
             await pilot.pause()
             yield app, pilot
 
     @staticmethod
     def app(engine: SilentEngine, catalogue: Catalogue, lang: Lang = Lang.EN) -> DstuiApp:
-        return DstuiApp(cast("Engine", engine), catalogue, lang=lang, clock=engine.clock)
+        return DstuiApp(cast("Engine", engine), lambda: catalogue, lang=lang, clock=engine.clock)
+
+    @staticmethod
+    async def opened(app: DstuiApp, pilot: Pilot[str]) -> None:
+        """Lets the app read the checklist and take the engine."""
+        await pilot.pause()
+        while not app.opened and app.is_running:
+            await pilot.pause()
+        await pilot.pause()
+
+    @staticmethod
+    async def furnished(app: DstuiApp, pilot: Pilot[str]) -> ChecklistScreen:
+        """Lets the app read the checklist; the engine may be closed yet."""
+        await pilot.pause()
+        while (home := Hands.home(app)).furnished is None:
+            await pilot.pause()
+        await pilot.pause()
+        return home
 
     @staticmethod
     def home(app: DstuiApp) -> ChecklistScreen:

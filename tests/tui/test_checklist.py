@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from dstui.catalogue import Catalogue
 from dstui.events import EventKind
-from dstui.model import DstuiError, InventoryError, Verdict, same
-from screens.app import DstuiApp
+from dstui.model import DstuiError, Lang, Verdict, same
 from screens.lines import Bar, LineView
 from screens.search import SearchLine
 
 HOSTS = ("gpu-01", "gpu-02", "gpu-03", "gpu-04")
-
-
-async def test_the_catalogue_is_there_before_the_engine(mixed_engine: Any, catalogue: Catalogue, hands: Any) -> None:
-    gate = asyncio.Event()
-
-    async def slow() -> Any:
-        await gate.wait()
-        return mixed_engine
-
-    app = DstuiApp(slow, catalogue, clock=mixed_engine.clock)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause()
-        assert len([k for k in hands.home(app).outline_list.keys if ":" not in k]) == 99
-        assert "Reading the inventory" in hands.text_of(app.screen.query_one("#top", Bar))
-        await pilot.press("R")
-        assert "still being read" in hands.told(app)
-        gate.set()
-        await pilot.pause()
-        assert "ds-prod · production" in hands.text_of(app.screen.query_one("#top", Bar))
-    assert mixed_engine.closed
-
-
-@pytest.mark.parametrize("error", [InventoryError("inventory.yaml:3:5: hosts is empty"), RuntimeError("boom")])
-async def test_an_engine_that_cannot_open_ends_the_app_with_a_sentence(
-    error: Exception, engine: Any, catalogue: Catalogue
-) -> None:
-    async def broken() -> Any:
-        raise error
-
-    app = DstuiApp(broken, catalogue, clock=engine.clock)
-    async with app.run_test() as pilot:
-        await pilot.pause()
-    assert app.return_code == 3
-    assert str(error) in (app.return_value or "")
-    assert "\n" not in (app.return_value or "")
 
 
 async def test_counts_and_gate_are_told(mixed_engine: Any, catalogue: Catalogue, hands: Any) -> None:
@@ -128,7 +91,7 @@ async def test_typing_a_search_narrows_and_escape_restores(mixed_engine: Any, ca
         ] or ("sw.docker" in hands.home(app).outline_list.keys)
         assert hands.home(app).selected is not None
         await pilot.press("escape")
-        assert hands.home(app).query_text == ""
+        assert hands.home(app).sheet.query == ""
         assert hands.home(app).outline_list.has_focus
 
 
@@ -350,10 +313,22 @@ async def test_before_the_first_run_every_pane_says_what_to_press(
         assert "Press s to sign" in hands.text_of(hands.home(app).detail)
 
 
-async def test_simulated_is_said_in_words(catalogue: Catalogue, mixed_engine: Any, hands: Any) -> None:
+@pytest.mark.parametrize("lang", list(Lang))
+async def test_simulated_is_said_as_every_export_says_it(
+    lang: Lang, catalogue: Catalogue, mixed_engine: Any, hands: Any
+) -> None:
     mixed_engine.simulated = True
-    async with hands.driven(mixed_engine, catalogue, (80, 24)) as (app, _):
+    async with hands.driven(mixed_engine, catalogue, (80, 24), lang) as (app, _):
         assert "SIMULATED" in hands.text_of(app.screen.query_one("#top", Bar))
+
+
+async def test_a_narrow_strip_says_less_and_cuts_nothing(catalogue: Catalogue, mixed_engine: Any, hands: Any) -> None:
+    async with hands.driven(mixed_engine, catalogue, (70, 24)) as (app, pilot):
+        await pilot.press("R")
+        await hands.painted(app, pilot)
+        strip = hands.text_of(app.screen.query_one("#strip", Bar)).rstrip()
+        assert strip.endswith("waits for gpu-01 and 3 more")
+        mixed_engine.finish.set()
 
 
 async def test_a_broken_journal_is_said(catalogue: Catalogue, mixed_engine: Any, hands: Any) -> None:
@@ -460,15 +435,3 @@ async def test_what_another_operator_records_appears(mixed_engine: Any, catalogu
         mixed_engine.changed()
         await hands.painted(app, pilot)
         assert "swapped" in hands.text_of(hands.home(app).detail)
-
-
-def test_importing_the_app_stays_light() -> None:
-    import subprocess
-    import sys
-
-    heavy = (
-        "asyncssh httpx dstui.engine dstui.inventory pydantic screens.finding screens.host screens.acts screens.help"
-    )
-    code = f"import sys, screens.app; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"

@@ -14,9 +14,9 @@ from dstui.model import Lang, Reason, Verdict
 from screens.finding import FindingScreen
 from screens.host import HostScreen
 from screens.lines import Bar, LineView
-from screens.marks import Tone
 from screens.search import SearchLine
 from screens.telling import output_lines, value_lines
+from screens.tones import Tone
 
 
 def opened(app: Any) -> FindingScreen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,6 +26,10 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual.widgets.Input.cursor_blink", False)
 
 
+def when_opened(app: Any, hands: Any) -> Callable[[Any], Awaitable[None]]:
+    return lambda pilot: hands.opened(app, pilot)
+
+
 @pytest.mark.parametrize("lang", list(Lang), ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("screen", list(SCREENS))
@@ -39,14 +43,15 @@ def test_looks(
     snap_compare: Callable[..., bool],
 ) -> None:
     app = hands.app(mixed_engine, catalogue, lang)
-    assert snap_compare(app, press=SCREENS[screen], terminal_size=size)
+    assert snap_compare(app, press=SCREENS[screen], terminal_size=size, run_before=when_opened(app, hands))
 
 
 @pytest.mark.parametrize("lang", list(Lang), ids=str)
 def test_looks_before_the_first_run(
     lang: Lang, engine: Any, catalogue: Catalogue, hands: Any, snap_compare: Callable[..., bool]
 ) -> None:
-    assert snap_compare(hands.app(engine, catalogue, lang), terminal_size=(120, 40))
+    app = hands.app(engine, catalogue, lang)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=when_opened(app, hands))
 
 
 def test_looks_without_colour(
@@ -57,7 +62,8 @@ def test_looks_without_colour(
     snap_compare: Callable[..., bool],
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(hands.app(mixed_engine, catalogue), press=("n",), terminal_size=(120, 40))
+    app = hands.app(mixed_engine, catalogue)
+    assert snap_compare(app, press=("n",), terminal_size=(120, 40), run_before=when_opened(app, hands))
 
 
 def test_looks_while_running(
@@ -67,7 +73,8 @@ def test_looks_while_running(
     mixed_engine.progress.hosts["gpu-01"].phase = "done"
     app = hands.app(mixed_engine, catalogue)
 
-    def still(pilot: Any) -> None:
+    async def still(pilot: Any) -> None:
+        await hands.opened(app, pilot)
         app.repaint_clock.spinning = False
 
     assert snap_compare(app, terminal_size=(200, 60), run_before=still)
