@@ -67,7 +67,11 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._reader = self._connect()
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._reader.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise JournalError(
                 f"{path}: cannot be used as a journal ({error}). Nothing in it was changed. "
@@ -78,9 +82,13 @@ class Journal:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._refuse_foreign(connection)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            self._refuse_foreign(connection)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
