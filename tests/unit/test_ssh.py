@@ -165,8 +165,10 @@ class Lab:
         async def serve(channel: Process) -> None:
             host.execs += 1
             task = asyncio.create_task(process(channel))  # type: ignore[arg-type]
-            host.sessions.add(task)
-            task.add_done_callback(host.sessions.discard)
+            for own in (task, asyncio.current_task()):
+                assert own is not None
+                host.sessions.add(own)
+                own.add_done_callback(host.sessions.discard)
             await asyncio.wait([task])
 
         server = await asyncssh.listen(
@@ -185,9 +187,10 @@ class Lab:
             conn.abort()
             await conn.wait_closed()
         await server.wait_closed()
-        for task in host.sessions:
+        sessions = tuple(host.sessions)
+        for task in sessions:
             task.cancel()
-        await asyncio.gather(*host.sessions, return_exceptions=True)
+        await asyncio.gather(*sessions, return_exceptions=True)
 
     def trust(self, port: int, key: asyncssh.SSHKey, *, marker: str = "") -> None:
         line = f"{marker}[127.0.0.1]:{port} {key.export_public_key().decode()}"
