@@ -98,6 +98,8 @@ class Form(HouseModal[None]):
         *bindings("back", "submit", "language-form"),
         Binding("down", "app.focus_next", show=False),
         Binding("up", "app.focus_previous", show=False),
+        # With priority the focus has moved before the next key is given out; fast typing stays in its field.
+        Binding("enter", "enter_field", show=False, priority=True),
     ]
 
     def __init__(self) -> None:
@@ -183,12 +185,10 @@ class Form(HouseModal[None]):
         for choice in self.query(Choice):
             choice.label(self.lang)
 
-    @on(Input.Submitted)
-    def _entered(self, event: Input.Submitted) -> None:
+    def action_enter_field(self) -> None:
         """Enter goes on to the next field, and records from the last one."""
-        event.stop()
         entries = [w for w in self.query("Input, Choice") if w.focusable]
-        if entries and entries[-1] is event.input:
+        if entries and entries[-1] is self.focused:
             self.action_submit()
         else:
             self.focus_next()

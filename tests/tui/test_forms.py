@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from dstui.catalogue import Catalogue
@@ -273,3 +274,13 @@ async def test_the_palette_speaks_the_language(mixed_engine: Any, catalogue: Cat
         assert app.screen.query_one(Input).placeholder == "搜索命令 …"
         await pilot.press("escape")
         assert isinstance(app.screen, ChecklistScreen)
+
+
+async def test_fast_typing_after_enter_stays_in_its_field(mixed_engine: Any, catalogue: Catalogue, hands: Any) -> None:
+    async with hands.driven(mixed_engine, catalogue) as (app, pilot):
+        await pilot.press("n", "w")
+        fields = [w for w in app.screen.query(Input) if w.focusable]
+        for key in ("b", "o", "s", "s", "enter", "r", "e", "d"):
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        assert [w.value for w in fields[:2]] == ["boss", "red"]
