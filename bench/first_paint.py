@@ -85,7 +85,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="dstui-paint-") as name:
         home = Path(name)
-        hosts = "".join(f"  - {{name: gpu-{n:02}, data_ip: 198.51.100.{n}, roles: [worker]}}\n" for n in range(1, 17))
+        roles = ["head", *["worker"] * 15]
+        hosts = "".join(
+            f"  - {{name: gpu-{n:02}, data_ip: 198.51.100.{n}, roles: [{role}]}}\n" for n, role in enumerate(roles, 1)
+        )
         (home / "inventory.yaml").write_text(INVENTORY + hosts)
         ours = [*_dstui(), "--lang", "en", "--journal", str(home / "journal")]
         empty = [sys.executable, "-c", EMPTY]

@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from functools import cache
 
 from dstui.facts.case import Group
 from dstui.judge.registry import Judge
 
+FACT_GROUPS = (
+    "addresses", "agents", "clock", "cloud", "cpu", "disk", "dns", "firewall", "gpu", "links", "listeners", "mem", "os",
+    "outbound", "ping", "sshd", "storage", "sw", "versions",
+)  # fmt: skip
+"""Modules of `dstui.facts` that hold a `GROUP`."""
+
 
 @cache
 def groups() -> Mapping[str, Group]:
     """Fact groups by name."""
-    from dstui.facts import (
-        addresses,
-        agents,
-        clock,
-        cloud,
-        cpu,
-        disk,
-        dns,
-        firewall,
-        gpu,
-        links,
-        listeners,
-        mem,
-        os,
-        outbound,
-        ping,
-        sshd,
-        storage,
-        sw,
-        versions,
-    )
-
-    modules = (
-        addresses,
-        agents,
-        clock,
-        cloud,
-        cpu,
-        disk,
-        dns,
-        firewall,
-        gpu,
-        links,
-        listeners,
-        mem,
-        os,
-        outbound,
-        ping,
-        sshd,
-        storage,
-        sw,
-        versions,
-    )
-    return {module.GROUP.name: module.GROUP for module in modules}
+    found: dict[str, Group] = {}
+    for name in FACT_GROUPS:
+        group = importlib.import_module(f"dstui.facts.{name}").GROUP
+        assert isinstance(group, Group)
+        found[group.name] = group
+    return found
 
 
 @cache
