@@ -251,7 +251,7 @@ async def test_a_dashboard_that_quotes_the_token(source: Make, dashboard: Dashbo
         ),
         (
             "/api/v0/actors",
-            response(gzip.compress(b"[" + b" " * 10_000_000 + b"]"), more="Content-Encoding: gzip\r\n"),
+            response(gzip.compress(b"[" + b" " * 10_000_000 + b"]", mtime=0), more="Content-Encoding: gzip\r\n"),
             Reason.PARSE_ERROR,
             "not JSON",
         ),
