@@ -105,7 +105,7 @@ class Engine:
         self._groups = {**probes.groups(), **own_groups(catalogue)}
         self._findings = Findings(catalogue, redactor, simulated=site.simulated)
         hosts = frozenset(host.name for host in site.hosts)
-        self._standings = Standings(catalogue, frozenset(self._judges), two_people, hosts)
+        self._standings = Standings(catalogue, frozenset(self._judges), two_people, hosts, self._judged_by_others)
         self.state.apply_all(journal.read())
         if (broken := journal.verify()) is not None:
             self.state.broken_at = broken.seq
@@ -220,8 +220,11 @@ class Engine:
 
     def _judged_by_others(self, check_id: str) -> bool:
         """Whether a finding was judged by other parameter values than those in force now."""
+        known = {host.name for host in self.site.hosts}
         for finding in self.state.findings.get(check_id, {}).values():
             host = finding.target.name if finding.target.kind is TargetKind.HOST else None
+            if host is not None and host not in known:
+                continue
             in_force = self._params(check_id, host).thresholds
             now = {t.param: attest.plain(self._findings.redacted(t.value)) for t in in_force}
             if {t.param: attest.plain(t.value) for t in finding.thresholds} != now:

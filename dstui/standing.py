@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -82,16 +82,18 @@ def status(
     built: bool,
     two_people: bool = False,
     hosts: frozenset[str] | None = None,
+    outdated: bool = False,
 ) -> CheckStatus:
     """How one check stands at `now`. `built`: this dstui can probe it; `two_people`: one signature is not enough.
 
-    `hosts` are the inventory's now; without them those of the last run count.
+    `hosts` are the inventory's now; without them those of the last run count. `outdated`: the findings were judged by
+    other parameter values than those in force, so they are as stale as old ones.
     """
     by_target = state.findings.get(check.id, {})
     findings = tuple(sorted(by_target.values(), key=_outliers_first))
     holes = [Verdict.NOT_RUN] if _has_holes(state, check, by_target, hosts) else []
     verdict = worst([f.verdict for f in findings] + holes)
-    stale = any(f.stale(now) for f in findings)
+    stale = any(f.stale(now) for f in findings) or (outdated and bool(findings))
     deciding = next((f for f in findings if f.verdict is verdict), None)
     reason, detail = (deciding.reason, deciding.detail) if deciding else (None, "")
     if not findings and not built:
@@ -298,6 +300,7 @@ class Standings:
     built: frozenset[str]
     two_people: frozenset[str]
     hosts: frozenset[str]
+    outdated: Callable[[str], bool] = lambda check_id: False
     _known: dict[str, _Known] = field(default_factory=dict)
 
     def at(self, state: State, now: float) -> Checklist:
@@ -310,7 +313,9 @@ class Standings:
         if known is not None and known.rows == rows and known.looked_at <= now < known.good_until:
             return known.status
         two = check.id in self.two_people
-        fresh = status(state, check, now, built=check.id in self.built, two_people=two, hosts=self.hosts)
+        outdated = self.outdated(check.id)
+        built = check.id in self.built
+        fresh = status(state, check, now, built=built, two_people=two, hosts=self.hosts, outdated=outdated)
         self._known[check.id] = _Known(rows, now, _next_change(fresh, now), fresh)
         return fresh
 

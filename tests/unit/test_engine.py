@@ -448,3 +448,19 @@ async def test_where_operators_are_named_nobody_else_signs_or_waives(bench: Benc
     with pytest.raises(UsageError, match="operators"):
         await engine.waive("hw.memory", approver="zhang.wei", reason="ordered", ticket="", expires_at=NOW + DAY)
     await engine.note("hw.memory", target=None, text="everybody may")
+
+
+async def test_what_was_judged_by_other_thresholds_is_stale(bench: Bench) -> None:
+    await bench.open().run(["hw.memory"])
+    assert bench.engine is not None
+    assert standing(bench.engine, "hw.memory") is Standing.PASSED
+    await bench.engine.aclose()
+    engine = bench.open()
+    before = engine._params
+    raised = Params(
+        [replace(t, value=512) if t.param == "mem_min_gb" else t for t in before("hw.memory", None).thresholds]
+    )
+    engine._params = lambda check_id, host: raised if check_id == "hw.memory" else before(check_id, host)
+    assert standing(engine, "hw.memory") is Standing.STALE
+    await engine.run(["hw.memory"])
+    assert standing(engine, "hw.memory") is Standing.FAILED
