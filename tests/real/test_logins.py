@@ -84,9 +84,7 @@ def test_a_login_that_is_refused(lab: Lab, operator: Operator, healthy: Outcome)
 
 def test_an_sshd_that_does_not_run(lab: Lab, operator: Operator, healthy: Outcome) -> None:
     host = lab.hosts[ODD]
-    pid = host.get("/run/sshd.pid").strip()
-    host.run("kill", pid)
-    wait_until(lambda: not host.place("/run/sshd.pid").exists(), "sshd to end")
+    lab.stop_sshd(host)
     try:
         outcome = operator.run(*CHECKS)
     finally:

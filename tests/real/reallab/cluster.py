@@ -246,14 +246,24 @@ class Lab:
     def start_sshd(self, host: Host) -> None:
         host.run("/usr/sbin/sshd", "-t")
         host.run("/usr/sbin/sshd", "-E", "/var/log/sshd.log")
-        wait_until(host.place("/run/sshd.pid").exists, f"sshd on {host.name}")
+        # sshd creates the file before it writes the pid into it.
+        wait_until(lambda: bool(self.sshd_pid(host)), f"sshd on {host.name}")
 
     def restart_sshd(self, host: Host) -> None:
         """As `systemctl restart ssh`: sessions that are open stay."""
-        pid = host.get("/run/sshd.pid").strip()
+        self.stop_sshd(host)
+        self.start_sshd(host)
+
+    def stop_sshd(self, host: Host) -> None:
+        """Until it does not listen any more and its pid file is gone; sessions that are open stay."""
+        pid = self.sshd_pid(host)
         host.run("kill", pid)
         wait_until(lambda: not host.place(f"/proc/{pid}").exists(), f"sshd of {host.name} to end")
-        self.start_sshd(host)
+
+    def sshd_pid(self, host: Host) -> str:
+        """Empty while no sshd runs there."""
+        file = host.place("/run/sshd.pid")
+        return file.read_text().strip() if file.exists() else ""
 
     def sshd_processes(self, host: Host) -> list[int]:
         return [pid for pid, line in host.processes().items() if line.startswith(("sshd", "/usr/sbin/sshd"))]
