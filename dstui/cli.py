@@ -7,6 +7,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -61,6 +62,7 @@ def _parser(argv: Sequence[str] | None = None) -> _Parser:
     parser.add_argument("--version", action="version", version=f"dstui {__version__}")
     _common(parser)
     _language(parser)
+    parser.add_argument("--no-live", action="store_true", help="probe only when told to: no live strip, no monitor")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (help_line, add_arguments) in COMMANDS.items():
         command = commands.add_parser(name, help=help_line)
@@ -78,6 +80,8 @@ def _run_arguments(run: argparse.ArgumentParser) -> None:
     run.add_argument("--output", choices=["text", "json"], default="text")
     run.add_argument("--allow-unknown", action="append", default=[], metavar="ID",
                      help="a check whose UNKNOWN does not shut the gate")  # fmt: skip
+    run.add_argument("--allow-load", action="append", default=[], metavar="ID",
+                     help="let this check load the service or a GPU, or `all` of those that ask first")  # fmt: skip
 
 
 def _checks_arguments(checks: argparse.ArgumentParser) -> None:
@@ -113,7 +117,7 @@ def _replay_arguments(replay: argparse.ArgumentParser) -> None:
     _language(replay)
     replay.add_argument("recording", type=Path, metavar="FILE")
     replay.add_argument("--speed", type=float, default=1.0, metavar="X", help="0.1 to 100")
-    replay.add_argument("--output", choices=["text", "json"], default="text")
+    replay.add_argument("--output", choices=["app", "text", "json"], help="default: app on a terminal, else text")
 
 
 def _verify_arguments(verify: argparse.ArgumentParser) -> None:
@@ -185,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: argparse.Namespace) -> int:
     if arguments.command is None:
-        return _app(_options(arguments), _lang(arguments))
+        return _app(replace(_options(arguments), live=not arguments.no_live), _lang(arguments))
     if arguments.command == "demo":
         return _demo(arguments)
     if arguments.command in ("watch", "replay"):
@@ -205,7 +209,11 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     if command == "run":
         scope = headless.Scope(
-            tuple(arguments.section), tuple(arguments.check), arguments.profile, frozenset(arguments.allow_unknown)
+            tuple(arguments.section),
+            tuple(arguments.check),
+            arguments.profile,
+            frozenset(arguments.allow_unknown),
+            frozenset(arguments.allow_load),
         )
         return headless.run(options, scope, _lang(arguments), arguments.output)
     if command == "export":
@@ -220,9 +228,19 @@ def _stream(arguments: argparse.Namespace) -> int:
 
     lang = _lang(arguments)
     if arguments.command == "replay":
-        return watch.replay(arguments.recording, speed=arguments.speed, output=arguments.output, lang=lang)
+        output = arguments.output or ("app" if sys.stdin.isatty() and sys.stdout.isatty() else "text")
+        if output == "app":
+            return _replay_app(arguments.recording, arguments.speed, lang)
+        return watch.replay(arguments.recording, speed=arguments.speed, output=output, lang=lang)
     wanted = watch.Wanted(arguments.output, arguments.record, arguments.seconds, lang)
     return watch.watch(_options(arguments), wanted, interval=arguments.interval)
+
+
+def _replay_app(recording: Path, speed: float, lang: Lang) -> int:
+    from dstui.telemetry.feed import ReplayFeed
+    from screens.replayapp import show_replay
+
+    return show_replay(ReplayFeed(recording, speed=speed), lang)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

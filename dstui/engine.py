@@ -10,7 +10,7 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dstui import __version__, attest, probes
 from dstui.catalogue import Catalogue
@@ -25,20 +25,12 @@ from dstui.events import (
     encode_waiver,
 )
 from dstui.facts.case import HostFacts, HostSite, Params, Site
+from dstui.facts.raw import Missing
 from dstui.findings import Findings
 from dstui.identity import Identity
 from dstui.journal import Journal
-from dstui.judge.registry import Judge
-from dstui.model import (
-    DstuiError,
-    Lang,
-    Note,
-    Target,
-    TargetKind,
-    Text,
-    UsageError,
-    Verdict,
-)
+from dstui.judge.registry import FleetJudge, Judge
+from dstui.model import DstuiError, Lang, Note, Reason, SideEffect, Target, TargetKind, Text, UsageError, Verdict
 from dstui.own_checks import own_groups, own_judges
 from dstui.plan import Plan, plan, select
 from dstui.progress import Progress
@@ -47,6 +39,11 @@ from dstui.report.snapshot import Snapshot
 from dstui.standing import Checklist, Standings
 from dstui.state import Run, State
 from dstui.sweep import Choreography, Judged, LinkPool, Sweep, Terms
+
+if TYPE_CHECKING:
+    from dstui.telemetry.feed import LiveFeed
+
+ASKS_FIRST = "makes load on a production service: it runs when confirmed, in the app or with --allow-load"
 
 FOLLOW_SECONDS = 1.0
 """How often the journal is asked for rows of other processes."""
@@ -79,8 +76,12 @@ class Engine:
         operators: frozenset[str] = frozenset(),
         new_run: bool = False,
         owned: Sequence[Closing] = (),
+        watch: Callable[[], LiveFeed] | None = None,
     ) -> None:
-        """Reads the journal. Raises JournalError. `new_run` makes the next run start over."""
+        """Reads the journal. Raises JournalError. `new_run` makes the next run start over.
+
+        `watch` makes what watches the cluster live, over the same links; whoever calls it runs it and ends it.
+        """
         self.catalogue = catalogue
         self.site = site
         self.identity = identity
@@ -91,6 +92,7 @@ class Engine:
         self.two_people = two_people
         self._operators = operators
         self.clock = clock
+        self.watch = watch
         self.zone = zone
         self._params = params
         self._links = links
@@ -160,9 +162,17 @@ class Engine:
         """What this session gathered of a host; None before its first run."""
         return self._facts.get(name)
 
-    async def run(self, checks: Sequence[str], *, hosts: Sequence[str] | None = None, resume: bool = False) -> None:
+    async def run(
+        self,
+        checks: Sequence[str],
+        *,
+        hosts: Sequence[str] | None = None,
+        resume: bool = False,
+        confirmed: frozenset[str] = frozenset(),
+    ) -> None:
         """Runs the plan for `checks`, all hosts or some. Raises UsageError while a run is under way.
 
+        `confirmed` are checks whose heavier or deeper part a person said yes to (CATALOGUE 0.3).
         `resume` goes on with an interrupted run of the same checks: what it settled, and is not stale, stays.
         Cancelled or killed, everything that settled is recorded and the run counts as interrupted.
         """
@@ -176,7 +186,7 @@ class Engine:
             number, wanted = await self._begin(wanted, resume)
             self.progress.run, self.progress.total = number, len(wanted.checks)
             visited = self._visited(wanted, hosts)
-            sweep = Sweep(wanted, visited, self._terms(number), self.progress)
+            sweep = Sweep(wanted, visited, self._terms(number, confirmed), self.progress)
             try:
                 if wanted.checks:
                     await sweep.run()
@@ -246,7 +256,7 @@ class Engine:
             chosen = {h.name for h in self.site.hosts}
         return [h for h in self.site.hosts if h.name in chosen]
 
-    def _terms(self, number: int) -> Terms:
+    def _terms(self, number: int, confirmed: frozenset[str]) -> Terms:
         async def settle(judged: Sequence[Judged]) -> None:
             findings = await asyncio.to_thread(self._findings.of_all, judged, number, self.clock())
             who = self.identity.person
@@ -270,7 +280,27 @@ class Engine:
             clock=self.clock,
             host_timeout=self._host_timeout,
             known=self._facts,
+            prerequisites={check.id: check.prerequisites for check in self.catalogue.checks},
+            held=self._held(confirmed),
+            confirmed=confirmed,
         )
+
+    def asks_first(self, check_id: str) -> bool:
+        """Whether a person has to say yes before the check does what it does to this cluster."""
+        check = self.catalogue.check(check_id)
+        heavy = check.side_effect in (SideEffect.S3, SideEffect.S4)
+        return heavy or (check.confirm_in_production and self.site.environment == "production")
+
+    def goes_deeper(self, check_id: str) -> bool:
+        """Whether the check has a stage that only runs when a person asks for it by name."""
+        judge = self._judges.get(check_id)
+        return isinstance(judge, FleetJudge) and judge.deeper
+
+    def _held(self, confirmed: frozenset[str]) -> Mapping[str, Missing]:
+        asking = [
+            check.id for check in self.catalogue.checks if check.id not in confirmed and self.asks_first(check.id)
+        ]
+        return {check_id: Missing(Reason.NOT_RUN, ASKS_FIRST) for check_id in asking}
 
     async def _record(self, *drafts: Draft) -> list[Event]:
         """Commits, then folds: rows of other processes that came in between are folded in their place."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from dstui import attest
 from dstui.catalogue import Catalogue
 from dstui.events import canonical
-from dstui.model import Evidence, Finding, Text
+from dstui.model import Evidence, Finding, Ruling, Text
 from dstui.redact import Redactor
 from dstui.sweep import Judged
 
@@ -80,7 +80,15 @@ class Findings:
             found = raw.evidence(prefixes)
             pieces.extend(replace(piece, key=f"{name}/{piece.key}") if several else piece for piece in found)
         for item in judged.observed:
-            render = getattr(item, "evidence", None)
-            if callable(render) and isinstance(piece := render(judged.ruling.target), Evidence):
-                pieces.insert(0, piece)
+            pieces[:0] = _shown(item, judged.ruling)
         return tuple(self.redactor.evidence(piece) for piece in pieces[:EVIDENCE_PER_FINDING])
+
+
+def _shown(observed: object, ruling: Ruling) -> list[Evidence]:
+    """What an observation shows of a ruling's target; of many pieces those whose keys the judge named."""
+    render = getattr(observed, "evidence", None)
+    said = render(ruling.target) if callable(render) else None
+    if isinstance(said, Evidence):
+        return [said]
+    pieces = [piece for piece in said if isinstance(piece, Evidence)] if isinstance(said, tuple) else []
+    return [piece for piece in pieces if not ruling.evidence_keys or piece.key.startswith(ruling.evidence_keys)]

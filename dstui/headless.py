@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dstui.catalogue import Check, load_catalogue
 from dstui.engine import Engine
-from dstui.model import Finding, InventoryError, Lang, Reason, UsageError, Verdict
+from dstui.model import Finding, InventoryError, Lang, Reason, Text, UsageError, Verdict
 from dstui.opening import open_engine, site_of, validate_thresholds
 from dstui.options import Options
 from dstui.plan import select
@@ -34,6 +34,8 @@ class Scope:
     checks: tuple[str, ...] = ()
     profile: str = "full"
     allow_unknown: frozenset[str] = frozenset()
+    allow_load: frozenset[str] = frozenset()
+    """Checks whose heavier part may run (CATALOGUE 0.3); `all` stands for every one that asks first."""
 
 
 def run(options: Options, scope: Scope, lang: Lang, output: str) -> int:
@@ -56,13 +58,18 @@ async def _run(factory: Callable[[], Awaitable[Engine]], scope: Scope, lang: Lan
     engine = await factory()
     try:
         ids = select(engine.catalogue, sections=scope.sections, checks=scope.checks, profile=scope.profile)
-        runnable = [check_id for check_id in ids if check_id in engine.built]
+        confirmed = _confirmed(engine, ids, scope.allow_load)
+        asking = [i for i in ids if i in engine.built and engine.asks_first(i) and i not in confirmed]
+        if asking:
+            # Left out rather than run in vain: what an earlier, confirmed run found of them stays.
+            sys.stderr.write(_asking(asking, lang) + "\n")
+        runnable = [i for i in ids if i in engine.built and i not in asking]
         show = printer(engine, ids, lang, quiet=output == "json")
         with show:
             stop = engine.subscribe(show.update)
             try:
                 if runnable:
-                    await engine.run(runnable, resume=True)
+                    await engine.run(runnable, resume=True, confirmed=confirmed)
             finally:
                 stop()
         checklist = engine.checklist()
@@ -76,6 +83,23 @@ async def _run(factory: Callable[[], Awaitable[Engine]], scope: Scope, lang: Lan
         return verdict.exit_code
     finally:
         await engine.aclose()
+
+
+def _confirmed(engine: Engine, ids: Sequence[str], allowed: frozenset[str]) -> frozenset[str]:
+    """The checks that a person said yes to on the command line. Raises UsageError for one that asks nothing."""
+    named = allowed - {"all"}
+    for check_id in sorted(named):
+        if not engine.asks_first(check_id) and not engine.goes_deeper(check_id):
+            raise UsageError(f"--allow-load {check_id}: it makes no load here, so there is nothing to allow")
+    return named | {i for i in ids if "all" in allowed and engine.asks_first(i)}
+
+
+def _asking(ids: Sequence[str], lang: Lang) -> str:
+    named = ", ".join(ids)
+    return Text(
+        f"dstui: left out, as they load a production service: {named}. Add --allow-load all, or one by name.",
+        f"dstui：以下检查会给生产服务带来负载，未运行：{named}。可加 --allow-load all，或逐项指定。",
+    )[lang]
 
 
 def _summary(engine: Engine, statuses: Sequence[CheckStatus], code: int, lang: Lang) -> None:

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -22,6 +23,10 @@ from dstui.own_checks import declared_checks
 from dstui.plan import prepared
 from dstui.redact import Redactor
 from dstui.thresholds import effective
+
+if TYPE_CHECKING:
+    from dstui.gather.ssh import Links
+    from dstui.telemetry.feed import LiveFeed
 
 
 def parse_overrides(catalogue: Catalogue, written: Sequence[str]) -> dict[str, object]:
@@ -166,13 +171,17 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         max_parallel=inventory.ssh.max_parallel,
         accept_new_host_keys=options.accept_new_host_keys,
     )
+
+    def watch() -> LiveFeed:
+        return live_feed(inventory, links, redactor)
+
     return Engine(
         catalogue=catalogue,
         site=site,
         params=params,
         journal=journal,
         links=links,
-        choreography=Choreographer(site, params, declared_checks(catalogue), inventory.secrets),
+        choreography=Choreographer(site, params, declared_checks(catalogue), inventory.secrets, inventory),
         identity=whoami(changeable=inventory.sign.identity_changeable),
         redactor=redactor,
         clock=time.time,
@@ -182,7 +191,17 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         operators=frozenset(inventory.document.operators),
         new_run=options.new_run,
         owned=(links,),
+        watch=watch if options.live else None,
     )
+
+
+def live_feed(inventory: Inventory, links: Links, redactor: Redactor, *, simulated: bool = False) -> LiveFeed:
+    """What watches the cluster of an inventory over links that somebody else owns."""
+    from dstui.telemetry.feed import LiveFeed
+    from dstui.telemetry.sources import Sources, watched_of
+
+    watched = watched_of(inventory, simulated=simulated)
+    return LiveFeed(watched, lambda emit: Sources(inventory, watched, links, emit, redactor=redactor), time.time)
 
 
 def _two_people(catalogue: Catalogue, inventory: Inventory) -> frozenset[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line named."""
+    """What the command line named. `live`: the app watches hosts, Ray and vLLM as long as it is open."""
 
     inventory: Path
     overlays: tuple[Path, ...] = ()
@@ -16,3 +16,4 @@ class Options:
     new_run: bool = False
     accept_new_host_keys: bool = False
     overrides: tuple[str, ...] = ()
+    live: bool = False

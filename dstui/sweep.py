@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from dstui.facts.case import FleetCase, Group, HostCase, HostFacts, HostSite, Params, Session, Site
+from dstui.facts.choreography import Asked
 from dstui.facts.raw import Missing, Op, Raw
+from dstui.gates import Gates
 from dstui.gather.link import HostLink
 from dstui.judge.registry import FleetJudge, HostJudge
 from dstui.model import DstuiError, GatherError, Reason, Ruling, Target, TargetKind, Text, Verdict, host_target, same
@@ -33,8 +35,8 @@ class LinkPool(Protocol):
         ...
 
 
-Choreography = Callable[[str, Mapping[str, HostLink], Mapping[str, Missing]], Awaitable[object]]
-"""Carries out one need (`ports`, `nonce`, `vantage`) over the links that are up and returns what was observed."""
+Choreography = Callable[[str, Mapping[str, HostLink], Mapping[str, Missing], Asked], Awaitable[object]]
+"""Carries out one need (`ports`, `nonce`, `api` …) over the links that are up and returns what was observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Terms:
     host_timeout: float
     known: Mapping[str, HostFacts]
     """Facts gathered earlier in this session; used for hosts that this sweep does not visit."""
+    prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By check: those that must not have failed. Only those that are part of the sweep count."""
+    held: Mapping[str, Missing] = field(default_factory=dict)
+    """Checks that a person has to ask for first, and why."""
+    confirmed: frozenset[str] = frozenset()
 
 
 class Sweep:
@@ -85,7 +92,8 @@ class Sweep:
         self._observed_event = {need: asyncio.Event() for need in plan.needs if need != "root-attempt"}
         self._ruled: dict[str, set[str]] = {j.check_id: set() for j in plan.host_judges}
         self._recorded: dict[str, set[str]] = {j.check_id: set() for j in plan.host_judges}
-        self._settled_targets: dict[str, list[str]] = {}
+        self._verdicts: dict[str, list[Verdict]] = {}
+        self._gates = Gates(plan, terms.prerequisites, terms.held)
 
     async def run(self) -> None:
         """Returns when every check of the plan has settled. Cancelling it cancels every task it started."""
@@ -229,6 +237,8 @@ class Sweep:
         now = self.terms.clock()
         judged = await asyncio.to_thread(lambda: [self._rule(judge, host, facts, now) for judge in ready])
         await self.terms.settle(judged)
+        for item in judged:
+            self._verdicts.setdefault(item.check_id, []).append(item.ruling.verdict)
         for judge in ready:
             recorded = self._recorded[judge.check_id]
             recorded.add(host.name)
@@ -263,6 +273,7 @@ class Sweep:
     async def _close_host_check(self, check_id: str) -> None:
         if self.progress.checks.pop(check_id, None) is None:
             return
+        self._gates.settled(check_id, self._verdicts.get(check_id, []))
         targets = [host_target(h.name).key for h in self.terms.site.hosts]
         await self._closed(check_id, targets)
 
@@ -273,13 +284,28 @@ class Sweep:
     async def _choreograph(self, need: str) -> None:
         for event in self._connected.values():
             await event.wait()
-        try:
-            self._observed[need] = await self.terms.choreography(need, dict(self._links), dict(self._missing))
-        except DstuiError as error:
-            self._observed[need] = Missing(_reason(error), str(error))
-        except Exception as error:  # as above: the checks that need it become UNKNOWN
-            self._observed[need] = Missing(Reason.PROBE_ERROR, f"{type(error).__name__}: {error}")
+        async with self._gates.lane(need):
+            self._observed[need] = await self._observation(need)
+        self._gates.met(need)
         self._observed_event[need].set()
+
+    async def _observation(self, need: str) -> object:
+        if (shut := await self._gates.shut_need(need)) is not None:
+            return shut
+        asked = Asked(self.terms.confirmed, lambda word: self._tell(need, word))
+        try:
+            return await self.terms.choreography(need, dict(self._links), dict(self._missing), asked)
+        except DstuiError as error:
+            return Missing(_reason(error), str(error))
+        except Exception as error:  # as above: the checks that need it become UNKNOWN
+            return Missing(Reason.PROBE_ERROR, f"{type(error).__name__}: {error}")
+
+    def _tell(self, need: str, word: str) -> None:
+        """A word of progress of a need, shown at the checks that wait for it."""
+        for judge in self.plan.fleet_judges:
+            if need in judge.needs and (progress := self.progress.checks.get(judge.check_id)) is not None:
+                progress.waiting_for = word
+        self.terms.changed()
 
     async def _rule_fleet(self, judge: FleetJudge) -> None:
         progress = self.progress.checks[judge.check_id]
@@ -291,13 +317,15 @@ class Sweep:
         progress.done, progress.waiting_for = len(self.hosts), ""
         for need in judge.needs:
             await self._observed_event[need].wait()
-        judged = await asyncio.to_thread(self._rule_all, judge, self.terms.clock())
+        shut = await self._gates.shut_check(judge.check_id)
+        judged = await asyncio.to_thread(self._rule_all, judge, self.terms.clock(), shut)
         await self.terms.settle(judged)
+        self._gates.settled(judge.check_id, [item.ruling.verdict for item in judged])
         self.progress.checks.pop(judge.check_id, None)
         await self._closed(judge.check_id, [j.ruling.target.key for j in judged])
         self.terms.changed()
 
-    def _rule_all(self, judge: FleetJudge, now: float) -> list[Judged]:
+    def _rule_all(self, judge: FleetJudge, now: float, shut: Missing | None) -> list[Judged]:
         site, params = self.terms.site, self.terms.params
         per_host = {h.name: params(judge.check_id, h.name) for h in site.hosts}
         cluster = params(judge.check_id, None)
@@ -305,7 +333,7 @@ class Sweep:
         observed = {type(item): item for item in needed}
         facts = {h.name: self.facts.get(h.name) or _not_visited(h.name) for h in site.hosts}
         case = FleetCase(site, facts, cluster, per_host, observed, now)
-        lost = next((item for item in needed if isinstance(item, Missing)), None)
+        lost = shut or next((item for item in needed if isinstance(item, Missing)), None)
         try:
             rulings = list(judge.rule(case)) if lost is None else [_not_observed(site, lost)]
             if not rulings:
@@ -374,7 +402,10 @@ def _broken(check_id: str, target: Target, error: Exception) -> Ruling:
 
 def _not_observed(site: Site, missing: Missing) -> Ruling:
     target = Target(TargetKind.CLUSTER, site.name)
-    return _unknown(target, missing.reason, missing.why, Text("could not be observed", "无法观测"))
+    rule = Text("could not be observed", "无法观测")
+    if missing.reason is Reason.BLOCKED_BY:
+        rule = Text("waits for a check that did not pass", "所依赖的检查未通过")
+    return _unknown(target, missing.reason, missing.why, rule)
 
 
 def _nothing_ruled(check_id: str, site: Site) -> Ruling:

@@ -12,25 +12,23 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.worker import Worker, WorkerCancelled, WorkerFailed
 
-from dstui.model import DstuiError, Lang, SideEffect, Text, UsageError
+from dstui.model import DstuiError, Lang, Text, UsageError
 from screens import words
-from screens.base import HouseModal, HouseScreen
 from screens.checklist import ChecklistScreen
 from screens.clock import RepaintClock
 from screens.early_keys import EarlyKeys
 from screens.endings import heed_signals
+from screens.houseapp import HouseApp, sentence
 from screens.keys import bindings
 from screens.plain import one_line
-from screens.themes import NIGHT
 
 if TYPE_CHECKING:
     from dstui.catalogue import Catalogue, Check
@@ -42,15 +40,12 @@ AGEING_SECONDS = 30.0
 """How often staleness and expiry are looked at while nothing else happens."""
 
 
-class DstuiApp(App[str]):
+class DstuiApp(HouseApp):
     """Returns None when the operator quits, else a sentence that says why it could not go on."""
 
-    CSS_PATH: ClassVar[list[str | PurePath]] = ["house.tcss", "checklist.tcss"]  # read and parsed once, together
-    TITLE = "dstui"
-    ESCAPE_TO_MINIMIZE = False
-    NOTIFICATION_TIMEOUT = 6
-
-    BINDINGS: ClassVar[list[BindingType]] = bindings("run-all", "run-failed", "export", "language", "help", "quit")
+    BINDINGS: ClassVar[list[BindingType]] = bindings(
+        "run-all", "run-failed", "monitor", "export", "language", "help", "quit"
+    )
 
     moment: Moment
     """What the screens show; there is none until the checklist was read."""
@@ -67,10 +62,7 @@ class DstuiApp(App[str]):
 
         `clock` is used until there is an engine.
         """
-        super().__init__()
-        self._use_theme()
-        self.animation_level = "none"  # people sit behind two SSH hops; a scroll that glides is a scroll that lags
-        self.lang = lang
+        super().__init__(lang)
         self.engine: Engine | None = None
         self._engine_source = engine
         self._catalogue_source = catalogue
@@ -78,14 +70,7 @@ class DstuiApp(App[str]):
         self._early_keys = EarlyKeys(self, super().on_event)
         self._unsubscribe: Callable[[], None] = lambda: None
         self._run_worker: Worker[None] | None = None
-        self._told: set[str] = set()
         self.repaint_clock: RepaintClock
-
-    def _use_theme(self) -> None:
-        """Before any stylesheet is parsed: setting the attribute later would parse and match all of them again."""
-        self.register_theme(NIGHT)
-        self.set_reactive(App.theme, NIGHT.name)
-        self.stylesheet.set_variables(self.get_css_variables())
 
     @property
     def opened(self) -> bool:
@@ -144,6 +129,19 @@ class DstuiApp(App[str]):
         self.repaint()
         self._unsubscribe = engine.subscribe(self.repaint_clock.changed)
         self.run_worker(self._follow(engine), name="follow", exit_on_error=False)
+        await self._open_feed(engine)
+
+    async def _open_feed(self, engine: Engine) -> None:
+        if engine.watch is None:
+            return
+        try:
+            # In a thread: what streams are made of costs as much to import as the app itself.
+            feed = await asyncio.to_thread(engine.watch)
+        except DstuiError as error:
+            self.feed_fault = str(error)
+            self.tell(self.feed_fault, severity="error")
+            return
+        self.watch_feed(feed)
 
     async def on_event(self, event: events.Event) -> None:
         if not self._early_keys.takes(event):
@@ -153,7 +151,7 @@ class DstuiApp(App[str]):
         try:
             await engine.follow()
         except Exception as error:
-            self.tell(words.FOLLOW_FAILED[self.lang].format(why=_sentence(error)), severity="error")
+            self.tell(words.FOLLOW_FAILED[self.lang].format(why=sentence(error)), severity="error")
 
     async def on_unmount(self) -> None:
         self._unsubscribe()
@@ -162,6 +160,7 @@ class DstuiApp(App[str]):
             self._run_worker.cancel()
             with suppress(WorkerCancelled, WorkerFailed):
                 await self._run_worker.wait()
+        await self.end_feed()
         if self.engine is not None:
             await self.engine.aclose()
 
@@ -172,19 +171,15 @@ class DstuiApp(App[str]):
         if not self.is_running:
             return
         self.moment = self._look()
-        for screen in self._our_screens():
+        for screen in self.house_screens():
             screen.repaint()
-
-    def _our_screens(self) -> list[HouseScreen | HouseModal[Any]]:
-        """The screens on the stack that have their widgets: not one that is just being opened or closed."""
-        return [s for s in self.screen_stack if isinstance(s, HouseScreen | HouseModal) and s.is_mounted]
 
     def spin(self) -> None:
         """One step of the spinner, and the seconds of what runs."""
         if self.engine is None or not self.is_running:
             return
         self.moment = replace(self.moment, now=self.engine.clock(), frame=self.moment.frame + 1)
-        for screen in self._our_screens()[-1:]:
+        for screen in self.house_screens()[-1:]:
             screen.spin()
 
     def _look(self) -> Moment:
@@ -193,18 +188,6 @@ class DstuiApp(App[str]):
         from screens.moment import of_engine
 
         return of_engine(self.engine, self.lang, self.moment.frame)
-
-    # Telling
-
-    def tell(self, sentence: str, *, severity: str = "information") -> None:
-        """A notification; remote text in it is never markup."""
-        level = severity if severity in ("information", "warning", "error") else "information"
-        self.notify(one_line(sentence), severity=level, markup=False)  # type: ignore[arg-type]
-
-    def tell_once(self, sentence: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
-            self.tell(sentence, severity="error")
 
     # Running
 
@@ -221,32 +204,42 @@ class DstuiApp(App[str]):
             what = name[self.lang] if name is not None else words.CHECKLIST[self.lang]
             self.tell(words.NOTHING_TO_RUN[self.lang].format(what=what), severity="warning")
             return
-        risky = [c for c in map(engine.catalogue.check, chosen) if c.side_effect in (SideEffect.S3, SideEffect.S4)]
-        if not risky:
+        asking = [check_id for check_id in chosen if engine.asks_first(check_id)]
+        deeper = [check_id for check_id in chosen if len(chosen) == 1 and engine.goes_deeper(check_id)]
+        if not asking and not deeper:
             self._start_run(engine, chosen, resume=resume)
             return
         from screens.confirm import confirm_risk
 
-        self.push_screen(
-            confirm_risk(risky),
-            lambda answer: self._start_run(engine, chosen, resume=resume) if answer == "yes" else None,
-        )
+        def answered(answer: str | None) -> None:
+            # What was not agreed to is left out: what an earlier run found of it stays as it is.
+            left = tuple(check_id for check_id in chosen if check_id not in asking)
+            if answer == "yes":
+                self._start_run(engine, chosen, resume=resume, confirmed=frozenset((*asking, *deeper)))
+            elif answer == "stop" and left:
+                self._start_run(engine, left, resume=resume)
 
-    def _start_run(self, engine: Engine, chosen: Sequence[str], *, resume: bool) -> None:
+        checks = [engine.catalogue.check(check_id) for check_id in (*asking, *deeper)]
+        self.push_screen(confirm_risk(checks, others=len(chosen) > len(asking)), answered)
+
+    def _start_run(
+        self, engine: Engine, chosen: Sequence[str], *, resume: bool, confirmed: frozenset[str] = frozenset()
+    ) -> None:
         self._run_worker = self.run_worker(
-            self._run(engine, tuple(chosen), resume=resume), name="run", group="run", exit_on_error=False
-        )
+            self._run(engine, tuple(chosen), resume=resume, confirmed=confirmed),
+            name="run", group="run", exit_on_error=False,
+        )  # fmt: skip
 
-    async def _run(self, engine: Engine, chosen: tuple[str, ...], *, resume: bool) -> None:
+    async def _run(self, engine: Engine, chosen: tuple[str, ...], *, resume: bool, confirmed: frozenset[str]) -> None:
         """One run, announced at its end. Whatever ends it early becomes a sentence."""
         started = engine.clock()
         try:
-            await engine.run(chosen, resume=resume)
+            await engine.run(chosen, resume=resume, confirmed=confirmed)
         except DstuiError as error:
             self.tell(str(error), severity="error")
             return
         except Exception as error:
-            self.tell(words.RUN_FAILED[self.lang].format(why=_sentence(error)), severity="error")
+            self.tell(words.RUN_FAILED[self.lang].format(why=sentence(error)), severity="error")
             return
         finally:
             self.repaint_clock.changed()
@@ -332,16 +325,21 @@ class DstuiApp(App[str]):
 
             self.push_screen(ExportForm())
 
-    def action_help(self) -> None:
-        from screens.help import HelpScreen
+    def action_monitor(self) -> None:
+        if self._opened_engine() is None:
+            return
+        if self.feed is None:
+            self.tell(self.feed_fault or words.NOT_WATCHED[self.lang], severity="warning")
+            return
+        from screens.monitor import MonitorScreen
 
-        self.push_screen(HelpScreen())
+        if not any(isinstance(screen, MonitorScreen) for screen in self.screen_stack):
+            self.push_screen(MonitorScreen())
 
     def action_language(self) -> None:
-        self.lang = Lang.EN if self.lang is Lang.ZH else Lang.ZH
-        self.moment = self._look()
-        for screen in self._our_screens():
-            screen.relabel()
+        # The moment has the language, and screens that are labelled anew look at it.
+        self.moment = replace(self.moment, lang=Lang.EN if self.lang is Lang.ZH else Lang.ZH)
+        super().action_language()
 
     async def action_quit(self) -> None:
         """Leaves; asks only while something runs."""
@@ -361,29 +359,11 @@ class DstuiApp(App[str]):
         elif answer == "stop":
             self.stop_run()
 
-    def action_help_quit(self) -> None:
-        """ctrl+c: leaving by reflex in the middle of a run would be a pity."""
-        self.tell(words.HOW_TO_QUIT[self.lang])
-
-    # Commands by name
-
-    def action_command_palette(self) -> None:
-        from textual.command import CommandPalette
-
-        if not isinstance(self.screen, CommandPalette):
-            prompt = words.PALETTE_PROMPT[self.lang]
-            self.push_screen(CommandPalette(placeholder=prompt, id="--command-palette"))
-
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """What the palette lists, in the language of the screen."""
-        from screens.palette import commands
+        from screens.palette import run_commands
 
-        return commands(self, screen)
-
-
-def _sentence(error: Exception) -> str:
-    """An error in one line: a DstuiError speaks for itself, anything else is named."""
-    return str(error) if isinstance(error, DstuiError) else f"{type(error).__name__}: {error}"
+        yield from super().get_system_commands(screen)
+        yield from run_commands(self)
 
 
 def run_app(engine: Callable[[], Awaitable[Engine]], catalogue: Callable[[], Catalogue], lang: Lang) -> int:

@@ -54,6 +54,9 @@ class HouseScreen(House, Screen[None]):
     def spin(self) -> None:
         """One step of the spinner; repaints only what spins."""
 
+    def repaint_live(self) -> None:
+        """Time has passed for what is live: shows it anew. Called twice a second while the screen is on top."""
+
     def relabel(self) -> None:
         """The language changed."""
         for bar in self.query(KeyBar):
@@ -81,3 +84,6 @@ class HouseModal(House, ModalScreen[R], Generic[R]):
 
     def spin(self) -> None:
         """One step of the spinner."""
+
+    def repaint_live(self) -> None:
+        """Time has passed for what is live."""

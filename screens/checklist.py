@@ -21,6 +21,7 @@ from screens.keybar import KeyBar
 from screens.keys import bindings
 from screens.lines import Bar, Line, LineView, line, spread
 from screens.picklist import PickList
+from screens.plain import one_line, shorten
 from screens.search import SearchLine
 from screens.tones import Tone
 
@@ -36,7 +37,7 @@ class ChecklistScreen(HouseScreen):
     HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     AUTO_FOCUS = "#tree"
     FOOTER = (
-        "run-this", "run-all", "open", "next-open", "sign", "filter", "search", "run-failed",
+        "run-this", "run-all", "open", "next-open", "sign", "filter", "monitor", "search", "run-failed",
         "waive", "note", "export", "language", "other-pane", "help",
     )  # fmt: skip
 
@@ -56,6 +57,7 @@ class ChecklistScreen(HouseScreen):
             yield PickList(id="tree", classes="pane")
             yield LineView(id="detail", classes="pane")
         yield Bar(id="strip")
+        yield Bar(id="live")
         yield KeyBar()
 
     @property
@@ -95,6 +97,7 @@ class ChecklistScreen(HouseScreen):
         tree.show_rows(list(sheet.rows), sheet.row, lost="" if tree.cursor else sheet.first_check)
         tree.border_title = Content(sheet.title())
         self._show_detail()
+        self.repaint_live()
 
     def _paint_frame(self) -> None:
         """The first frame: the panes with their titles, and what is being read."""
@@ -103,6 +106,20 @@ class ChecklistScreen(HouseScreen):
         self.query_one("#strip", Bar).show(lambda width: [line(reading)])
         self.outline_list.border_title = Content(words.CHECKLIST[self.lang])
         self.detail.border_title = Content(words.CHECK_DETAIL[self.lang])
+
+    def repaint_live(self) -> None:
+        feed, fault, lang = self.house.feed, self.house.feed_fault, self.lang
+        bar = self.query_one("#live", Bar)
+        if fault:
+            why = words.WATCH_FAILED[lang].format(why=one_line(fault))
+            bar.show(lambda width: [line((f" ? {shorten(why, width - 4)}", Tone.UNKNOWN))])
+        elif feed is not None:
+            from screens.livestrip import live_line
+
+            live, now = feed.live, feed.now()
+            bar.show(lambda width: [live_line(live, now, lang, width)])
+        elif self.engine is not None and self.engine.watch is None:
+            bar.show(lambda width: [line((f" {words.NOT_WATCHED[lang]}", Tone.DIM))])
 
     def _show_detail(self) -> None:
         cursor = self.outline_list.cursor

@@ -71,13 +71,15 @@ def confirm_quit(progress: Progress) -> Question:
     return Question(words.QUIT_TITLE, body, answers)
 
 
-def confirm_risk(checks: Sequence[Check]) -> Question:
-    """Run checks that make load or stop something?"""
+def confirm_risk(checks: Sequence[Check], *, others: bool) -> Question:
+    """Run checks that make load or stop something? `others` is whether there is more to run, which `x` does alone."""
 
     def body(width: int, lang: Lang) -> list[Line]:
         lines = paragraph(words.RISK_ASK[lang], width)
         for check in checks:
-            lines.extend(paragraph(f"{check.id}: {words.SIDE_EFFECTS[check.side_effect][lang]}", width, Tone.WARN, 2))
+            kind = check.on_request or check.side_effect
+            lines.extend(paragraph(f"{check.id}: {words.SIDE_EFFECTS[kind][lang]}", width, Tone.WARN, 2))
         return lines
 
-    return Question(words.RISK_TITLE, body, (("y", "yes", words.RISK_YES), ("n", "no", words.RISK_NO)))
+    rest = (("x", "stop", words.RISK_REST),) if others else ()
+    return Question(words.RISK_TITLE, body, (("y", "yes", words.RISK_YES), *rest, ("n", "no", words.RISK_NO)))

@@ -25,7 +25,7 @@ CHAPTERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "checklist",
         (
-            "run-this", "run-all", "run-failed", "open", "next-open", "previous-open", "filter", "search",
+            "run-this", "run-all", "run-failed", "open", "next-open", "previous-open", "filter", "search", "monitor",
             "sign", "waive", "note", "fold", "fold-left", "unfold", "other-pane",
         ),
     ),
@@ -38,6 +38,14 @@ CHAPTERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("host", ("search", "copy", "other-pane")),
+    (
+        "monitor",
+        (
+            "open", "trail", "pause", "quicker", "slower", "sort-grid", "filter", "search", "fold-alike", "record",
+            "panel-1", "panel-2", "panel-3", "panel-4", "other-pane", "perish",
+        ),
+    ),
+    ("replay", ("seek-back", "seek-on", "seek-back-far", "seek-on-far")),
     ("form", ("submit", "back", "withdraw", "language-form")),
 )  # fmt: skip
 

@@ -351,6 +351,7 @@ QUIT_NO = Text("stay", "留下")
 QUIT_STOP = Text("stop the run, stay", "停止运行，不退出")
 RISK_ASK = Text("These checks do more than look:", "以下检查不只是查看：")
 RISK_YES = Text("run them", "运行")
+RISK_REST = Text("run only what just looks", "只运行查看类检查")
 RISK_NO = Text("do not run", "不运行")
 
 # Help
@@ -359,6 +360,8 @@ HELP_SCREENS: Mapping[str, Text] = {
     "checklist": Text("Checklist", "检查清单"),
     "finding": Text("Finding", "详情"),
     "host": Text("Host", "主机"),
+    "monitor": Text("Monitor", "监控"),
+    "replay": Text("Replay", "回放"),
     "form": Text("Forms", "表单"),
 }
 HELP_MARKS = Text("Marks", "标记")
@@ -388,6 +391,8 @@ NOTHING_FAILED = Text("Nothing failed, is unknown or stale.", "没有失败、�
 FOLLOW_FAILED = Text("Other operators' entries are no longer followed: {why}", "不再跟踪其他操作者的记录：{why}")
 WENT_WRONG = Text("{what} went wrong: {why}", "{what} 出错：{why}")
 OPEN_FAILED = Text("dstui could not start: {why}", "dstui 无法启动：{why}")
+WATCH_FAILED = Text("What is live is no longer watched: {why}", "实时监控已停止：{why}")
+NOT_WATCHED = Text("Nothing is watched live here.", "此处没有实时监控。")
 
 # Palette
 PALETTE_PROMPT = Text("Search for commands …", "搜索命令 …")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dstui.demo.fleet import Fleet
-from dstui.facts.choreography import VantageReach
+from dstui.facts.choreography import Asked, VantageReach
 from dstui.facts.raw import Missing
 from dstui.gather.choreographer import Choreographer
 from dstui.gather.link import HostLink
@@ -24,9 +24,11 @@ class DemoChoreographer:
         self._fleet = fleet
         self._ports = sensitive_ports
 
-    async def __call__(self, need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
-        """What was observed for `ports`, `nonce` or `vantage`. Raises GatherError."""
+    async def __call__(
+        self, need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing], asked: Asked
+    ) -> object:
+        """What was observed for a need. Raises GatherError."""
         if need != "vantage":
-            return await self._real(need, links, missing)
+            return await self._real(need, links, missing, asked)
         outcomes = {name: machine.seen_from_outside(self._ports) for name, machine in self._fleet.machines.items()}
         return VantageReach("controller", VANTAGE_IP, inside=False, outcomes=outcomes)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dstui.facts.raw import Answer, Missing
 from dstui.model import Evidence, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a need is to be met: `confirmed` are the checks whose deeper or heavier part a person asked for, `told`
+    takes a word of progress such as `41 of 160 GB`."""
+
+    confirmed: frozenset[str] = frozenset()
+    told: Callable[[str], None] = lambda word: None
 
 
 @dataclass(frozen=True, slots=True)

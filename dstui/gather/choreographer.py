@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 
 from dstui.catalogue.declared import CommandProbe, Declared, HttpProbe
 from dstui.facts.case import Params, Site
-from dstui.facts.choreography import NonceMatrix, OwnAnswer, PortMatrix, VantageReach
+from dstui.facts.choreography import Asked, NonceMatrix, OwnAnswer, PortMatrix, VantageReach
 from dstui.facts.raw import Answer, Missing, run
 from dstui.gather.choreography import nonce_matrix, port_matrix, vantage_reach
 from dstui.gather.link import HostLink
 from dstui.gather.local import open_local
+from dstui.gather.observing import OBSERVERS, Observing, observer
+from dstui.inventory import Inventory
 from dstui.inventory.secrets import SecretStore
 from dstui.model import GatherError, Reason, SecretError
 
@@ -30,14 +32,31 @@ class Choreographer:
         params: Callable[[str, str | None], Params],
         own: Mapping[str, Declared],
         store: SecretStore,
+        inventory: Inventory | None = None,
     ) -> None:
+        self._inventory = inventory
         self._site = site
         self._params = params
         self._own = own
         self._store = store
 
-    async def __call__(self, need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
-        """What was observed for `ports`, `nonce`, `vantage` or `own:<check id>`. Raises GatherError."""
+    async def __call__(
+        self,
+        need: str,
+        links: Mapping[str, HostLink],
+        missing: Mapping[str, Missing],
+        asked: Asked,
+    ) -> object:
+        """What was observed for `ports`, `nonce`, `vantage`, `own:<check id>` or a need of OBSERVERS.
+
+        Raises GatherError.
+        """
+        if need in OBSERVERS:
+            assert self._inventory is not None
+            token = secrets.token_hex(4)
+            return await observer(need)(
+                Observing(self._inventory, self._site, self._params, links, missing, token, asked.confirmed, asked.told)
+            )
         if need == "ports":
             return await self._ports(links, missing)
         if need == "nonce":

@@ -18,6 +18,8 @@ BODY_LIMIT = 1024 * 1024
 
 CONNECT_SECONDS = 3.0
 
+USER_AGENT = f"dstui/{__version__}"
+
 
 def client(*, timeout: float, verify: ssl.SSLContext | bool = True, socket: Path | None = None) -> httpx.AsyncClient:
     """A client for probes: no redirects, no proxy or credentials from the environment, `timeout` seconds to read.
@@ -30,7 +32,7 @@ def client(*, timeout: float, verify: ssl.SSLContext | bool = True, socket: Path
         follow_redirects=False,
         trust_env=False,
         verify=verify,
-        headers={"User-Agent": f"dstui/{__version__}"},
+        headers={"User-Agent": USER_AGENT},
     )
 
 

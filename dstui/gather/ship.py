@@ -23,7 +23,19 @@ from dstui.model import GatherError, Reason
 
 PACKAGE = "dstui.gather.collector"
 _ALWAYS = ("parts", "wire", "loop", "children", "files", "commands", "facts", "core")
-_WHEN_NEEDED = ("peers", "nonce", "names", "web", "gpus", "sample", "companion", "rates", "gpuwatch", "smiwatch")
+_WHEN_NEEDED = (
+    "peers",
+    "nonce",
+    "names",
+    "web",
+    "gpus",
+    "sample",
+    "companion",
+    "rates",
+    "gpuwatch",
+    "smiwatch",
+    "kmsg",
+)
 PYTHONS = (
     "/usr/bin/python3",
     "python3",

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from dstui.facts.case import FleetCase, HostCase
 from dstui.model import Ruling
+
+
+class Lane(IntEnum):
+    """LOOK: all at once. WORK: after all looking, one at a time. BURST: after all work, alone."""
+
+    LOOK = 0
+    WORK = 1
+    BURST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,9 @@ class HostJudge:
 class FleetJudge:
     """Judges when every host has answered or failed: comparisons, pairs, the cluster.
 
-    `needs` names choreography: `ports`, `nonce`, `vantage`. Rulings carry their own targets.
+    `needs` names choreography: `ports`, `nonce`, `vantage`, and those of `gather/observing.py`. Rulings carry their
+    own targets. `lane` says beside what its needs may be met: what works the service hard must not spoil what others
+    measure.
     """
 
     check_id: str
@@ -35,6 +46,9 @@ class FleetJudge:
     evidence: tuple[str, ...]
     rule: Callable[[FleetCase], Sequence[Ruling]]
     needs: tuple[str, ...] = ()
+    lane: Lane = Lane.LOOK
+    deeper: bool = False
+    """Whether it has a stage that runs only when asked for (`on_request` in the catalogue)."""
 
 
 Judge = HostJudge | FleetJudge

@@ -16,6 +16,7 @@ MOST_INTERFACES = 64
 MOST_PROCESSES = 64
 MOST_REASONS = 32
 MOST_CHARS = 200
+MOST_XIDS = 16
 _LARGEST = 1e18
 
 
@@ -72,6 +73,27 @@ class GpuSample:
     pcie_age: float | None = None
     procs: tuple[GpuProcess, ...] | None = None
     error: str | None = None
+    pci: str | None = None
+    """The bus id, `00000000:4E:00.0`, by which the kernel's log names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """One error of the NVIDIA driver in the kernel's log: when by the host's clock, on which PCI device, its number."""
+
+    at: float
+    pci: str
+    number: int
+    text: str = ""
+
+    def is_of(self, gpu: GpuSample) -> bool:
+        """Whether it happened on this GPU. The log writes the domain with four digits, NVML with eight."""
+        return gpu.pci is not None and _bus(gpu.pci) == _bus(self.pci)
+
+
+def _bus(pci: str) -> tuple[str, ...]:
+    """Domain, bus and device, however wide each is written; without the function."""
+    return tuple(part.lstrip("0").lower() for part in pci.partition(".")[0].split(":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +134,9 @@ class HostSample:
     gpu_age: float | None = None
     slow_age: float | None = None
     gpus: tuple[GpuSample, ...] = ()
+    xids: tuple[Xid, ...] | None = None
+    """Those of the last hour, the oldest first; None when the kernel's log cannot be read, and `xid_missing` why."""
+    xid_missing: GpuMissing | None = None
 
 
 def parse(value: object) -> HostSample:
@@ -145,6 +170,8 @@ def parse(value: object) -> HostSample:
         gpu_age=_number(get("gpu_age")),
         slow_age=_number(get("slow_age")),
         gpus=tuple(_gpu(row) for row in gpus[:MOST_GPUS] if _is_gpu(row)) if isinstance(gpus, list) else (),
+        xids=_xids(get("xids")),
+        xid_missing=_missing(get("xid_missing")),
     )
 
 
@@ -172,6 +199,11 @@ def to_json(sample: HostSample) -> dict[str, object]:
         "gpu_age": sample.gpu_age,
         "slow_age": sample.slow_age,
         "gpus": [_gpu_row(gpu) for gpu in sample.gpus],
+        "xids": None
+        if sample.xids is None
+        else [{"at": xid.at, "pci": xid.pci, "xid": xid.number, "text": xid.text} for xid in sample.xids],
+        "xid_missing": sample.xid_missing
+        and {"reason": sample.xid_missing.reason.value, "why": sample.xid_missing.why, "for": None},
     }
 
 
@@ -248,7 +280,20 @@ def _gpu(row: dict[str, object]) -> GpuSample:
         _number(get("pcie_age")),
         _processes(get("procs")),
         _text(get("error")),
+        _text(get("pci")),
     )
+
+
+def _xids(value: object) -> tuple[Xid, ...] | None:
+    if not isinstance(value, list):
+        return None
+    found = []
+    for row in value[-MOST_XIDS:]:
+        get = row.get if isinstance(row, dict) else {}.get
+        at, pci, number = _number(get("at")), _text(get("pci")), get("xid")
+        if at is not None and pci is not None and type(number) is int and 0 <= number < 10_000:
+            found.append(Xid(at, pci, number, _text(get("text")) or ""))
+    return tuple(found)
 
 
 def _reasons(value: object) -> tuple[str, ...] | None:
@@ -291,4 +336,5 @@ def _gpu_row(gpu: GpuSample) -> dict[str, object]:
         "pcie_age": gpu.pcie_age,
         "procs": None if gpu.procs is None else [{"pid": one.pid, "mem": one.mem} for one in gpu.procs],
         "error": gpu.error,
+        "pci": gpu.pci,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from dstui.model import Text
 from dstui.telemetry.host import GpuSample, HostSample
 from dstui.telemetry.live_log import LiveEvent, Severity
 from dstui.telemetry.live_status import Pulse
+from dstui.telemetry.live_xids import gpu_of, severity, told
 
 HARMLESS_REASONS = frozenset({"gpu_idle", "applications_clocks_setting"})
 """Clock event reasons that say nothing against a GPU (x.throttle: idle and application clocks)."""
@@ -81,7 +83,7 @@ def index_ranges(indexes: Iterable[int]) -> str:
 class HostChanges:
     """What was told already. `sampled` gives each change once; what one sample does to several GPUs is one change."""
 
-    __slots__ = ("_ecc", "_expected", "_hot", "_name", "_oom", "_source", "_throttled", "_uuids", "_working")
+    __slots__ = ("_ecc", "_expected", "_hot", "_name", "_oom", "_source", "_throttled", "_uuids", "_working", "_xid_at")
 
     def __init__(self, name: str, expected_gpus: int | None) -> None:
         self._name = name
@@ -93,12 +95,14 @@ class HostChanges:
         self._oom: float | None = None
         self._uuids: dict[int, str] = {}
         self._working: dict[str, int] | None = None
+        self._xid_at = 0.0
 
     def sampled(
         self, at: float, before: HostSample | None, now: HostSample, pulse: Pulse, odd: bool
     ) -> list[LiveEvent]:
         """The changes that a sample shows. `pulse` is as it was before it; `odd` is `is_odd` of any of its GPUs."""
-        return [*self._host(at, now, pulse), *self._gpus(at, before, now, odd)]
+        xids = self._xids(at, now) if now.xids else ()
+        return [*self._host(at, now, pulse), *self._gpus(at, before, now, odd), *xids]
 
     def _event(self, at: float, severity: Severity, what: Text, gpus: Iterable[int] | None = None) -> LiveEvent:
         subject = self._name if gpus is None else gpu_names(self._name, gpus)
@@ -119,6 +123,19 @@ class HostChanges:
                     f"内存耗尽：内核终止了 {grown:.0f} 个进程",
                 )
                 yield self._event(at, Severity.FAIL, what)
+
+    def _xids(self, at: float, now: HostSample) -> Iterator[LiveEvent]:
+        """The driver's errors that were not told yet; those of the hour before the stream began are told as well."""
+        known_until = self._xid_at
+        for xid in now.xids or ():
+            if xid.at <= known_until:
+                continue
+            self._xid_at = max(self._xid_at, xid.at)
+            gpu = gpu_of(xid, now.gpus)
+            words = told(xid)
+            when = time.strftime("%H:%M:%S", time.localtime(xid.at))
+            what = Text(f"{words.en} ({when}, {xid.pci})", f"{words.zh}（{when}，{xid.pci}）")
+            yield self._event(at, severity(xid), what, None if gpu is None else (gpu.index,))
 
     def _gpus(self, at: float, before: HostSample | None, now: HostSample, odd: bool) -> Iterator[LiveEvent]:
         told, then = now.gpu_missing, before.gpu_missing if before is not None else None

@@ -8,7 +8,8 @@ from itertools import islice
 from statistics import median_low
 
 from dstui.model import Text
-from dstui.telemetry.host import GpuSample, HostSample
+from dstui.telemetry import live_xids
+from dstui.telemetry.host import GpuSample, HostSample, Xid
 from dstui.telemetry.live_host import HostFold
 from dstui.telemetry.live_host_changes import (
     HARMLESS_REASONS,
@@ -99,6 +100,8 @@ def marks_of(fold: HostFold, how: Shown, norm: Norm) -> tuple[Mark, ...]:
     totals = fold.totals
     if totals.odd:
         found += _trouble(sample.gpus)
+    if sample.xids:
+        found += _xids(sample)
     if norm.use is not None and totals.steady_low is not None and totals.steady_high is not None:
         low, high = norm.use - FAR_USE, norm.use + FAR_USE
         if totals.steady_low[0] < low or totals.steady_high[0] > high:
@@ -136,6 +139,19 @@ def _missing(fold: HostFold, sample: HostSample) -> list[Mark]:
     because = f": {told.why}" if told is not None else ""
     text = Text(f"{seen} of {expected} GPUs{because}", f"只有 {seen}/{expected} 个 GPU{because}")
     return [Mark("gpus-missing", Severity.FAIL, text)]
+
+
+def _xids(sample: HostSample) -> list[Mark]:
+    """Errors of the driver within the last hour, one mark for each number; what a program did to itself is none."""
+    by_number: dict[int, list[Xid]] = {}
+    for xid in sample.xids or ():
+        if live_xids.severity(xid) is not Severity.INFO:
+            by_number.setdefault(xid.number, []).append(xid)
+    found = []
+    for xids in by_number.values():
+        gpus = {gpu.index for xid in xids if (gpu := live_xids.gpu_of(xid, sample.gpus)) is not None}
+        found.append(Mark("xid", live_xids.severity(xids[0]), live_xids.told(xids[-1]), tuple(sorted(gpus))))
+    return found
 
 
 def _trouble(gpus: tuple[GpuSample, ...]) -> list[Mark]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from textual.pilot import Pilot
@@ -36,6 +36,7 @@ from dstui.model import (
     Lang,
     Note,
     Reason,
+    SideEffect,
     Target,
     Text,
     Threshold,
@@ -124,6 +125,8 @@ class SilentEngine:
         self.now = NOW
         self.facts: dict[str, HostFacts] = {}
         self.asked: list[tuple[str, ...]] = []
+        self.watch: Callable[[], Any] | None = None
+        self.confirmed: frozenset[str] = frozenset()
         self.run_error: Exception | None = None
         self.closed = False
         self.let_go = False
@@ -210,8 +213,25 @@ class SilentEngine:
     def host_facts(self, name: str) -> HostFacts | None:
         return self.facts.get(name)
 
-    async def run(self, checks: Sequence[str], *, hosts: Sequence[str] | None = None, resume: bool = False) -> None:
+    def goes_deeper(self, check_id: str) -> bool:
+        return False
+
+    def asks_first(self, check_id: str) -> bool:
+        check = self.catalogue.check(check_id)
+        return check.side_effect in (SideEffect.S3, SideEffect.S4) or (
+            check.confirm_in_production and self.site.environment == "production"
+        )
+
+    async def run(
+        self,
+        checks: Sequence[str],
+        *,
+        hosts: Sequence[str] | None = None,
+        resume: bool = False,
+        confirmed: frozenset[str] = frozenset(),
+    ) -> None:
         self.asked.append(tuple(checks))
+        self.confirmed = confirmed
         if self.run_error is not None:
             raise self.run_error
         self.begin_progress(checks)

@@ -259,11 +259,24 @@ async def test_load_asks_before_it_runs(mixed_engine: Any, catalogue: Catalogue,
         await pilot.press("r", "y")
         await pilot.pause()
         assert mixed_engine.asked == [(risky[0].id,)]
+        assert mixed_engine.confirmed == {risky[0].id}
+
+
+async def test_what_is_not_agreed_to_is_left_out(mixed_engine: Any, catalogue: Catalogue, hands: Any) -> None:
+    risky = next(c.id for c in catalogue.checks if c.side_effect is SideEffect.S3)
+    mixed_engine.built = mixed_engine.built | {risky}
+    async with hands.driven(mixed_engine, catalogue) as (_, pilot):
+        await pilot.press("R", "x")
+        await pilot.pause()
+        assert len(mixed_engine.asked) == 1
+        assert mixed_engine.asked[0]
+        assert risky not in mixed_engine.asked[0]
+        assert mixed_engine.confirmed == frozenset()
 
 
 def test_the_question_names_every_risky_check(catalogue: Catalogue) -> None:
     risky = [c for c in catalogue.checks if c.side_effect in (SideEffect.S3, SideEffect.S4)]
-    question = confirm_risk(risky)
+    question = confirm_risk(risky, others=True)
     told = "\n".join("".join(text for text, _ in row) for row in question.body(60, Lang.EN))
     assert all(check.id in told for check in risky)
 

@@ -25,7 +25,7 @@ from screens.keybar import keys_line
 from screens.keys import ALL, BY_ID
 from screens.lines import width_of
 
-RESERVED = {"m", "L", "H", "c", "ctrl+q"}
+RESERVED = {"L", "H", "c", "ctrl+q"}
 
 
 def own_nodes() -> list[type[DOMNode]]:

@@ -11,11 +11,27 @@ import pytest
 
 from dstui.model import Kind, Reason, Scope, SideEffect, Text, Verdict
 from dstui.standing import Standing
-from screens import keys, marks, words
+from screens import keys, marks, monitor_words, panel_words, words
 from screens.words import Plural
 
-NUMBERS_ONLY = {"DONE_OF", "FOUND", "ON_OF", "AND_ALSO", "COLON", "BRACKETED"}
-MEANT_SAME = {"FORMATS.markdown", "FORMATS.json", "LANGUAGES.zh", "LANGUAGES.en"}
+NUMBERS_ONLY = {
+    "screens.monitor_words.FOUND",
+    "screens.monitor_words.OF_GIB",
+    "DONE_OF",
+    "FOUND",
+    "ON_OF",
+    "AND_ALSO",
+    "COLON",
+    "BRACKETED",
+}
+NAMES = ("GPU", "GPUS", "CPU", "RAY", "VLLM", "SERVE", "STEP_GPU", "STEP_XID")
+MEANT_SAME = {
+    *(f"{module}.{name}" for module in ("screens.monitor_words", "screens.panel_words") for name in NAMES),
+    "FORMATS.markdown",
+    "FORMATS.json",
+    "LANGUAGES.zh",
+    "LANGUAGES.en",
+}
 
 
 def texts_of(name: str, value: object) -> Iterator[tuple[str, Text]]:
@@ -29,7 +45,13 @@ def texts_of(name: str, value: object) -> Iterator[tuple[str, Text]]:
             yield from texts_of(f"{name}.{getattr(key, 'value', key)}", item)
 
 
-ALL = [pair for name, value in vars(words).items() if name.isupper() for pair in texts_of(name, value)]
+ALL = [
+    pair
+    for module in (words, monitor_words, panel_words)
+    for name, value in vars(module).items()
+    if name.isupper()
+    for pair in texts_of(f"{name}" if module is words else f"{module.__name__}.{name}", value)
+]
 
 
 def placeholders(text: str) -> set[str]:

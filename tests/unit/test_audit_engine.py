@@ -13,6 +13,7 @@ from dstui.attest import refusal
 from dstui.catalogue import Catalogue, load_catalogue
 from dstui.engine import Engine
 from dstui.facts.case import HostSite, Params, Session, Site
+from dstui.facts.choreography import Asked
 from dstui.facts.raw import Answer, Missing, Op, Raw
 from dstui.gather.link import HostLink
 from dstui.identity import Identity
@@ -89,7 +90,9 @@ class Bench:
         self.engines: list[Engine] = []
 
     def open(self, site: Site = SITE) -> Engine:
-        async def choreography(need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
+        async def choreography(
+            need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing], asked: Asked
+        ) -> object:
             raise GatherError(Reason.UNREACHABLE, "nobody to choreograph")
 
         def params(check_id: str, host: str | None) -> Params:
@@ -211,7 +214,9 @@ async def test_a_check_settles_after_its_last_finding_is_recorded(bench: Bench) 
         if "b" in order:
             recorded.set()
 
-    async def choreography(need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
+    async def choreography(
+        need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing], asked: Asked
+    ) -> object:
         raise GatherError(Reason.UNREACHABLE, "nobody to choreograph")
 
     def params(check_id: str, host: str | None) -> Params:

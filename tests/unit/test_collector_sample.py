@@ -175,7 +175,9 @@ def test_a_sample(start: Start, library: Path) -> None:
         "ecc_uncorrected": 0,
         "procs": [{"pid": 4242, "mem": 76000000000}],
         "error": None,
+        "pci": "00000000:18:00.0",
     }
+    assert (first["xids"] is None) == (first["xid_missing"] is not None), "either it was read, or why not"
     hot = first["gpus"][3]
     assert (hot["temp"], hot["reasons"], hot["ecc_uncorrected"]) == (91, ["hw_thermal_slowdown"], 2)
     assert first["gpus"][5]["pcie_width"] == 8
@@ -271,9 +273,10 @@ SMI = """#!/bin/sh
 case "$*" in
 *clocks_event_reasons*) echo 'Field "clocks_event_reasons.active" is not a valid field to query.'; exit 2;;
 esac
-printf '0, GPU-aa, NVIDIA H100 80GB HBM3, 55, 20, 70000, 81559, 61, 498.31, 700.00, 1755, 2619, 0, 5, 16, 0x04\\n'
+printf '0, GPU-aa, NVIDIA H100 80GB HBM3, 55, 20, 70000, 81559, 61, 498.31, 700.00, 1755, '
+printf '2619, 0, 5, 16, 00000000:3B:00.0, 0x04\\n'
 printf '1, GPU-bb, NVIDIA H100 80GB HBM3, [N/A], [N/A], 70000, 81559, 61, [Unknown Error], 700.00, [N/A], 2619, '
-printf '[N/A], 5, 16, [N/A]\\n'
+printf '[N/A], 5, 16, [N/A], [N/A]\\n'
 """
 
 
@@ -564,7 +567,7 @@ def test_clock_event_reasons(bits: object, expected: list[str] | None) -> None:
     assert gpuwatch.words(bits) == expected
 
 
-ROW = "0, GPU-aa, NVIDIA H100, 55, 20, 70000, 81559, 61, 498.31, 700.00, 1755, 2619, 0, 5, 16"
+ROW = "0, GPU-aa, NVIDIA H100, 55, 20, 70000, 81559, 61, 498.31, 700.00, 1755, 2619, 0, 5, 16, 00000000:3B:00.0"
 
 
 @pytest.mark.parametrize(
@@ -589,7 +592,7 @@ def test_what_nvidia_smi_says(code: int | None, output: str, missing: str | None
 
 
 def test_a_lost_gpu_in_nvidia_smi() -> None:
-    row = smiwatch.gpu(", ".join(["3", "GPU-aa", "NVIDIA H100", *["[GPU is lost]"] * 12]))
+    row = smiwatch.gpu(", ".join(["3", "GPU-aa", "NVIDIA H100", *["[GPU is lost]"] * 13]))
     assert row is not None
     assert row["error"] == "GPU_IS_LOST"
     assert {key for key, value in row.items() if value is not None} == {"index", "uuid", "name", "error"}

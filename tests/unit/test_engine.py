@@ -13,7 +13,7 @@ from dstui.catalogue import Catalogue, load_catalogue
 from dstui.engine import Engine
 from dstui.events import EventKind
 from dstui.facts.case import HostSite, Params, Session, Site
-from dstui.facts.choreography import NonceMatrix
+from dstui.facts.choreography import Asked, NonceMatrix
 from dstui.facts.raw import Answer, Missing, Op, Raw
 from dstui.gather.link import HostLink
 from dstui.identity import Identity
@@ -99,7 +99,9 @@ class Bench:
     def open(
         self, *, new_run: bool = False, changeable: bool = False, site: Site = SITE, operators: tuple[str, ...] = ()
     ) -> Engine:
-        async def choreography(need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing]) -> object:
+        async def choreography(
+            need: str, links: Mapping[str, HostLink], missing: Mapping[str, Missing], asked: Asked
+        ) -> object:
             if need == "nonce":
                 return NonceMatrix("r", "/mnt/s", (), (), missing)
             raise GatherError(Reason.UNREACHABLE, "nobody to choreograph")

@@ -40,7 +40,7 @@ _GONE = ("GPU_IS_LOST", "UNINITIALIZED", "RESET_REQUIRED", "DRIVER_NOT_LOADED", 
 
 EMPTY = (
     "index uuid name util mem_util mem_used mem_total temp power power_limit sm_mhz mem_mhz reasons "
-    "ecc_uncorrected pcie_gen pcie_width pcie_rx pcie_tx procs error"
+    "ecc_uncorrected pcie_gen pcie_width pcie_rx pcie_tx procs error pci"
 ).split()
 
 
@@ -132,7 +132,7 @@ class Nvml:
             if self._slow_at == now or "uuid" not in known:
                 self._slowly(asking, handle, known)
             self._fill(row, asking, handle, index, now)
-        for name in ("uuid", "name", "power_limit", "procs"):
+        for name in ("uuid", "name", "pci", "power_limit", "procs"):
             row[name] = known.get(name)
         errors: "list[str | None]" = [error for error in asking.errors.values() if error not in _HARMLESS]
         gone = [error for error in errors if error in _GONE]
@@ -149,6 +149,9 @@ class Nvml:
         if uuid is None:
             return
         known["uuid"], known["name"] = uuid, asking.ask("nvmlDeviceGetName", handle)
+        if known.get("pci") is None:
+            bus = getattr(asking.ask("nvmlDeviceGetPciInfo", handle), "busId", None)
+            known["pci"] = bus.decode("ascii", "replace") if isinstance(bus, bytes) else bus
         known["power_limit"] = _thousandth(asking.ask("nvmlDeviceGetEnforcedPowerLimit", handle))
         running = asking.ask("nvmlDeviceGetComputeRunningProcesses", handle)
         known["procs"] = None

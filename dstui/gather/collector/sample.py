@@ -126,9 +126,10 @@ class Sampler:
     def _add_devices(self, sample: "dict[str, object]", now: float) -> None:
         answer = self._devices.answer
         if answer is None or "missing" in answer or now - self._devices.answered_at > OLD_SECONDS:
-            sample["rdma"] = None
+            sample.update(rdma=None, xids=None, xid_missing=None)
             return
         sample["rdma"] = answer["rdma"]
+        sample["xids"], sample["xid_missing"] = answer.get("xids"), answer.get("xid_missing")
         speeds, net = answer["speeds"], sample["net"]
         if isinstance(speeds, dict) and isinstance(net, dict):
             for name, way in net.items():
@@ -161,6 +162,12 @@ def _gpu_look(pcie: bool) -> "Look":
 
 
 def _device_look() -> "Look":
+    from dstui.gather.collector.kmsg import XidWatch
     from dstui.gather.collector.rates import Devices
 
-    return Devices().look
+    devices, xids = Devices(), XidWatch()
+
+    def look() -> "dict[str, object]":
+        return dict(devices.look(), **xids.look())
+
+    return look

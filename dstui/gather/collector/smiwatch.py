@@ -32,6 +32,7 @@ COLUMNS = (
     ("ecc_uncorrected", "ecc.errors.uncorrected.volatile.total"),
     ("pcie_gen", "pcie.link.gen.current"),
     ("pcie_width", "pcie.link.width.current"),
+    ("pci", "pci.bus_id"),
 )
 REASON_COLUMNS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active", "")
 """The newer name, the older one, and for drivers that know neither: none."""
@@ -103,7 +104,7 @@ def gpu(line: str) -> "dict[str, object] | None":
         return None
     row: "dict[str, object]" = dict.fromkeys(EMPTY)
     for (name, _), cell in zip(COLUMNS, cells):  # noqa: B905 - newer than Python 3.6
-        if name in ("uuid", "name"):
+        if name in ("uuid", "name") or (name == "pci" and ":" in cell):
             row[name] = cell or None
             continue
         value = _number(cell)
