@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dstui import __version__, attest, probes
+from dstui import __version__, attest, consent, probes
 from dstui.catalogue import Catalogue
 from dstui.events import (
     NEXT_RUN,
@@ -25,12 +25,11 @@ from dstui.events import (
     encode_waiver,
 )
 from dstui.facts.case import HostFacts, HostSite, Params, Site
-from dstui.facts.raw import Missing
 from dstui.findings import Findings
 from dstui.identity import Identity
 from dstui.journal import Journal
 from dstui.judge.registry import FleetJudge, Judge
-from dstui.model import DstuiError, Lang, Note, Reason, SideEffect, Target, TargetKind, Text, UsageError, Verdict
+from dstui.model import DstuiError, Lang, Note, Target, Text, UsageError, Verdict
 from dstui.own_checks import own_groups, own_judges
 from dstui.plan import Plan, plan, select
 from dstui.progress import Progress
@@ -39,11 +38,10 @@ from dstui.report.snapshot import Snapshot
 from dstui.standing import Checklist, Standings
 from dstui.state import Run, State
 from dstui.sweep import Choreography, Judged, LinkPool, Sweep, Terms
+from dstui.thresholds import judged_by_others
 
 if TYPE_CHECKING:
     from dstui.telemetry.feed import LiveFeed
-
-ASKS_FIRST = "makes load on a production service: it runs when confirmed, in the app or with --allow-load"
 
 FOLLOW_SECONDS = 1.0
 """How often the journal is asked for rows of other processes."""
@@ -231,15 +229,8 @@ class Engine:
     def _judged_by_others(self, check_id: str) -> bool:
         """Whether a finding was judged by other parameter values than those in force now."""
         known = {host.name for host in self.site.hosts}
-        for finding in self.state.findings.get(check_id, {}).values():
-            host = finding.target.name if finding.target.kind is TargetKind.HOST else None
-            if host is not None and host not in known:
-                continue
-            in_force = self._params(check_id, host).thresholds
-            now = {t.param: attest.plain(self._findings.redacted(t.value)) for t in in_force}
-            if {t.param: attest.plain(t.value) for t in finding.thresholds} != now:
-                return True
-        return False
+        findings = self.state.findings.get(check_id, {}).values()
+        return judged_by_others(findings, known, lambda host: self._params(check_id, host), self._findings.redacted)
 
     def _visited(self, wanted: Plan, hosts: Sequence[str] | None) -> list[HostSite]:
         """The named hosts, and those that have no finding yet; all of them for a judge that compares hosts.
@@ -281,26 +272,18 @@ class Engine:
             host_timeout=self._host_timeout,
             known=self._facts,
             prerequisites={check.id: check.prerequisites for check in self.catalogue.checks},
-            held=self._held(confirmed),
+            held=consent.held(self.catalogue, self.site, confirmed),
             confirmed=confirmed,
         )
 
     def asks_first(self, check_id: str) -> bool:
         """Whether a person has to say yes before the check does what it does to this cluster."""
-        check = self.catalogue.check(check_id)
-        heavy = check.side_effect in (SideEffect.S3, SideEffect.S4)
-        return heavy or (check.confirm_in_production and self.site.environment == "production")
+        return consent.asks_first(self.catalogue.check(check_id), self.site)
 
     def goes_deeper(self, check_id: str) -> bool:
         """Whether the check has a stage that only runs when a person asks for it by name."""
         judge = self._judges.get(check_id)
         return isinstance(judge, FleetJudge) and judge.deeper
-
-    def _held(self, confirmed: frozenset[str]) -> Mapping[str, Missing]:
-        asking = [
-            check.id for check in self.catalogue.checks if check.id not in confirmed and self.asks_first(check.id)
-        ]
-        return {check_id: Missing(Reason.NOT_RUN, ASKS_FIRST) for check_id in asking}
 
     async def _record(self, *drafts: Draft) -> list[Event]:
         """Commits, then folds: rows of other processes that came in between are folded in their place."""

@@ -6,12 +6,13 @@ Precedence (CATALOGUE part C): the document's default < overlay < the inventory'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
+from dstui.attest import plain
 from dstui.catalogue import Check, Param
 from dstui.facts.case import Params
 from dstui.inventory import Inventory
-from dstui.model import InventoryError, Threshold
+from dstui.model import Finding, InventoryError, TargetKind, Threshold
 
 
 def effective(check: Check, inventory: Inventory, host: str | None, overrides: Mapping[str, object]) -> Params:
@@ -40,3 +41,24 @@ def _typed(inventory: Inventory, param: Param, value: object) -> object:
         return param.type.accept(value)
     except ValueError as error:
         raise InventoryError(f"{inventory.path}: {param.source} {error}") from error
+
+
+def judged_by_others(
+    findings: Iterable[Finding],
+    known: Collection[str],
+    params: Callable[[str | None], Params],
+    redacted: Callable[[object], object],
+) -> bool:
+    """Whether a finding was judged by other parameter values than those in force now.
+
+    `known` are the hosts of the inventory: what was found on one that left it does not count. `redacted` is how values
+    are stored.
+    """
+    for finding in findings:
+        host = finding.target.name if finding.target.kind is TargetKind.HOST else None
+        if host is not None and host not in known:
+            continue
+        now = {t.param: plain(redacted(t.value)) for t in params(host).thresholds}
+        if {t.param: plain(t.value) for t in finding.thresholds} != now:
+            return True
+    return False

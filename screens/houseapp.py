@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
@@ -22,6 +22,8 @@ from screens.themes import NIGHT
 if TYPE_CHECKING:
     from dstui.telemetry.feed import Feed
 
+_HERE = Path(__file__).parent
+
 LIVE_SECONDS = 0.5
 """How often what is live is looked at: ages go on while nothing arrives."""
 
@@ -29,7 +31,8 @@ LIVE_SECONDS = 0.5
 class HouseApp(App[str]):
     """`feed` is what the live screens look at; there is none before it was opened, or where nothing is watched."""
 
-    CSS_PATH: ClassVar[list[str | PurePath]] = ["house.tcss", "checklist.tcss"]  # read and parsed once, together
+    # Read and parsed once, together; by whole paths, for a subclass may be at home elsewhere.
+    CSS_PATH: ClassVar[list[str | PurePath]] = [_HERE / "house.tcss", _HERE / "checklist.tcss"]
     TITLE = "dstui"
     ESCAPE_TO_MINIMIZE = False
     NOTIFICATION_TIMEOUT = 6
