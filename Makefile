@@ -35,6 +35,7 @@ test-real: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/sweep.py
 	$(BIN)/python bench/first_paint.py
+	$(BIN)/python bench/live.py
 
 picture: $(VENV)/dev.stamp
 	$(BIN)/python docs/picture.py
