@@ -20,6 +20,7 @@ from dstui.gather.link import HostLink, Sampling
 from dstui.gather.wording import clean
 from dstui.model import GatherError, Reason, Text, UsageError
 from dstui.telemetry.host import parse, to_json
+from dstui.telemetry.lost_words import lost_text
 from dstui.telemetry.record import Record, RecordKind
 
 SOURCE = "host:"
@@ -255,9 +256,9 @@ class _Stream:
         if self._said == (reason, why):
             return
         self._said = (reason, why)
-        data = {"reason": reason.value, "why": clean(why, limit=600)}
-        if zh is not None:
-            data["zh"] = zh
+        said = clean(why, limit=600)
+        told = Text(said, zh) if zh is not None else lost_text(reason, said, self._host.name)
+        data = {"reason": reason.value, "why": told.en, "zh": told.zh}
         self._streams.emit(Record(self._streams.clock(), self._source, RecordKind.LOST, data))
 
 

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from dstui.facts.case import HostSite
 from dstui.inventory.secrets import Secret
-from dstui.model import GatherError, Reason, SecretError, Text, same
+from dstui.model import GatherError, Reason, SecretError, Text
 from dstui.redact import Redactor
 from dstui.telemetry import ray
+from dstui.telemetry.lost_words import lost_text
 from dstui.telemetry.ray import Fault, RaySnapshot
-from dstui.telemetry.ray_answers import ENDPOINTS, Credential, Endpoint, RayAnswer, snapshot_of
+from dstui.telemetry.ray_answers import ENDPOINTS, Credential, Endpoint, RayAnswer, slimmed, snapshot_of
 from dstui.telemetry.record import Record
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ TUNNEL_SECONDS = 30.0
 CUT_AGAIN_SECONDS = 60.0
 """An answer that is too big is not asked for again before this time has passed."""
 
+BYTES_PER_SECOND = 400 * 1024
+"""Of one answer on average: the larger it is, the less often it is asked for. 4 MiB, 230 nodes, every 10 s."""
+
 PATIENCE_SECONDS = 2.0
 """One slow endpoint does not hold up the others: after this time it is left to a later look."""
+
+RIDE_SECONDS = 0.5
+"""So long a look waits for an answer of which an older one is still good: a periodic one, in its second period."""
 
 _FIRST = ("version", "auth")
 LATE_SECONDS = 10.0
@@ -113,7 +120,7 @@ class RaySource:
                 client = await self._connected()
             except GatherError as error:
                 self._was_lost = True
-                return self._unreached(error.reason, same(self._masked(str(error), token)))
+                return self._unreached(error.reason, lost_text(error.reason, self._masked(str(error), token)))
             answers = await self._ask(client, token)
             snapshot = await self._read(answers, token)
             self._was_lost = snapshot.lost is not None
@@ -189,8 +196,22 @@ class RaySource:
         kept = self._kept.get(endpoint.section)
         if kept is None:
             return True
-        period = max(endpoint.period, CUT_AGAIN_SECONDS) if kept.cut else endpoint.period
-        return not 0 <= now - kept.at < period
+        return not 0 <= now - kept.at < self._period(endpoint, kept)
+
+    def _period(self, endpoint: Endpoint, kept: RayAnswer) -> float:
+        if kept.cut:
+            return max(endpoint.period, CUT_AGAIN_SECONDS)
+        if endpoint.section == "reports" and "nodes" not in self._kept:
+            # It stands in for the list of nodes, as recent as its size allows.
+            return kept.size / BYTES_PER_SECOND
+        return max(endpoint.period, kept.size / BYTES_PER_SECOND) if endpoint.period else 0.0
+
+    def _still_good(self, endpoint: Endpoint) -> bool:
+        """Whether there is an older answer that need not be missed yet while the next is on its way."""
+        kept = self._kept.get(endpoint.section)
+        if kept is None or kept.cut or not endpoint.period:
+            return False
+        return 0 <= self._clock() - kept.at < 2 * self._period(endpoint, kept)
 
     def _restarted(self, answers: dict[str, RayAnswer]) -> bool:
         """Whether this is another session of Ray than the one that the kept answers are of."""
@@ -208,12 +229,15 @@ class RaySource:
                 self._pending[endpoint.section] = task
         waiting = {endpoint: self._pending[endpoint.section] for endpoint in endpoints}
         if waiting:
-            await asyncio.wait(waiting.values(), timeout=PATIENCE_SECONDS)
+            await asyncio.wait(waiting.values(), timeout=RIDE_SECONDS)
+        missed = [task for endpoint, task in waiting.items() if not task.done() and not self._still_good(endpoint)]
+        if missed:
+            await asyncio.wait(missed, timeout=PATIENCE_SECONDS - RIDE_SECONDS)
         answers: dict[str, RayAnswer] = {}
         for endpoint, task in waiting.items():
             if task.done():
                 answers[endpoint.section] = self._pending.pop(endpoint.section).result()
-            else:
+            elif not self._still_good(endpoint):
                 answers[endpoint.section] = RayAnswer(endpoint, self._clock(), failure=self._slow(endpoint))
         return answers
 
@@ -236,6 +260,8 @@ class RaySource:
         from dstui.gather import ray_http
 
         answer = await ray_http.fetch(client, self._base, endpoint, token.headers, self._where)
+        if answer.size > ASIDE_BYTES:
+            answer = await asyncio.to_thread(slimmed, answer)
         if answer.failure is not None:
             why = answer.failure.why
             masked = Text(self._masked(why.en, token), self._masked(why.zh, token))
@@ -262,7 +288,7 @@ def _resolved(resolve: Callable[[], Secret | None]) -> _Token:
     try:
         secret = resolve()
     except SecretError as error:
-        return _Token(fault=same(str(error)))
+        return _Token(fault=lost_text(Reason.NO_CREDENTIAL, str(error)))
     if secret is None:
         return _Token()
     value = secret.reveal().strip()

@@ -45,8 +45,9 @@ async def fetch(
         endpoint,
         at=0.0,
         status=response.status_code,
-        body=bytes(body[: endpoint.limit]),
+        body=b"" if len(body) > endpoint.limit else bytes(body),
         cut=len(body) > endpoint.limit,
+        size=len(body),
         date=_date(response.headers.get("Date")),
     )
 

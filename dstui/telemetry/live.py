@@ -70,6 +70,11 @@ class Live:
         self._add_to_fleet(record.at)
         self._changed()
 
+    def set_interval(self, seconds: float) -> None:
+        """Hosts give a sample every so many seconds from now on: silence is measured with that."""
+        for fold in self.hosts.values():
+            fold.pulse.interval = seconds
+
     def clear(self) -> None:
         """Forgets everything, as before the first record; listeners stay."""
         self._begin()
@@ -97,8 +102,8 @@ class Live:
         }
 
     def losses(self, now: float) -> Mapping[str, HostLoss]:
-        """The hosts that spoke once and do not any more."""
-        found = {}
+        """The hosts that spoke once and do not any more, and those that answer and have no raylet any more."""
+        found = {host: HostLoss(at, silent=False) for host, at in self.ray.raylets_gone().items()}
         for name, fold in self.hosts.items():
             pulse = fold.pulse
             if pulse.sample_at is not None and pulse.status(now) in (Status.LOST, Status.UNKNOWN):
@@ -116,6 +121,8 @@ class Live:
             events = fold.sampled(record) if record.kind is RecordKind.SAMPLE else fold.lost(record)
         elif source == RAY:
             events = self.ray.feed(record)
+            if (replicas := self.ray.replica_ids(record)) is not None:
+                self.vllm.served(replicas, record.at)
         elif source.startswith(_VLLM_PREFIX):
             events = self.vllm.feed(record)
         else:

@@ -91,6 +91,14 @@ class RayFold:
             for change in changes
         ]
 
+    def replica_ids(self, record: Record) -> frozenset[str] | None:
+        """The Serve replicas in what was fed last; None unless it tells of all of them."""
+        latest = self.seen.latest
+        if record.kind is not RecordKind.SAMPLE or latest is None or latest.serve is None or latest.fault("serve"):
+            return None
+        deployments = (each for app in latest.serve.applications for each in app.deployments)
+        return frozenset(replica.replica_id for each in deployments for replica in each.replicas)
+
     def section(self, name: str, pick: Callable[[RaySnapshot], T | None], now: float) -> Section[T]:
         """A part of the latest look; where that has none, what was known last with its age, until it is too old."""
         latest, known = self.seen.latest, self.seen.known
@@ -107,6 +115,16 @@ class RayFold:
             return Section(None, Shown(Status.UNKNOWN, None, why or NOTHING_YET), fault)
         return Section(kept, Shown(Status.LOST, now - as_of, why), fault)
 
+    def raylets_gone(self) -> Mapping[str, float]:
+        """Host → since when it has had no raylet, where Ray's latest list still has nothing but such nodes alive."""
+        nodes = self.seen.latest.nodes if self.seen.latest is not None else None
+        alive: dict[str, list[float | None]] = {}
+        for node in nodes or ():
+            if node.alive:
+                alive.setdefault(self.named(node.ip), []).append(node.raylet_gone_at)
+        gone = {host: [at for at in times if at is not None] for host, times in alive.items()}
+        return {host: max(times) for host, times in gone.items() if times and len(times) == len(alive[host])}
+
     def comparison(self, now: float, nvml: Callable[[], Mapping[str, int | None]]) -> RayComparison | None:
         """The known nodes beside the inventory, at most two seconds older than what NVML says; None without nodes."""
         known = self.seen.known
@@ -120,7 +138,7 @@ class RayFold:
 def build(
     fold: RayFold, now: float, nvml: Callable[[], Mapping[str, int | None]], losses: Mapping[str, HostLoss]
 ) -> RayView:
-    """The panel at `now`. `losses` are the hosts whose own stream has stopped."""
+    """The panel at `now`. `losses` are the hosts whose own stream or whose raylet has stopped."""
     how = shown(fold.pulse, now)
     nodes = fold.section("nodes", lambda snapshot: snapshot.nodes, now)
     comparison = fold.comparison(now, nvml) if nodes.value is not None else None

@@ -39,7 +39,8 @@ class RayNode:
     """One raylet's life. One address can be ALIVE once and DEAD several times: `node_id` is what tells them apart.
 
     `reported_at` is when the node's agent last reported to the dashboard, by the node's clock; `report_age` is how many
-    seconds that was before the dashboard answered. `used` is as of `RaySnapshot.usage_at`.
+    seconds that was before the dashboard answered. `used` is as of `RaySnapshot.usage_at`. `raylet_gone_at` is when
+    dstui saw on the host that the raylet of a node that Ray calls alive does not run any more (controller's clock).
     """
 
     node_id: str
@@ -56,6 +57,7 @@ class RayNode:
     reported_at: float | None = None
     report_age: float | None = None
     metrics_port: int | None = None
+    raylet_gone_at: float | None = None
 
     @property
     def alive(self) -> bool:

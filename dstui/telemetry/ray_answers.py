@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dstui.model import Reason, Text
 from dstui.telemetry import ray_nodes, ray_serve, ray_work
-from dstui.telemetry.ray import Demands, Fault, RaySnapshot, Serve
+from dstui.telemetry.ray import Demands, Fault, RayNode, RaySnapshot, Serve
 from dstui.telemetry.ray_text import Scrubber, number, rows, secret_values, table
 
 MIB = 1024 * 1024
@@ -44,11 +44,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         period=5.0,
     ),
     Endpoint("jobs", "/api/jobs/", period=10.0),
-    Endpoint("reports", "/nodes?view=summary", period=10.0, timeout=8.0, limit=4 * MIB),
+    Endpoint("reports", "/nodes?view=summary", period=10.0, timeout=20.0, limit=32 * MIB),
     Endpoint("targets", "/api/prometheus/sd", period=30.0, optional=True),
 )
-"""`/nodes?view=summary` has 18 kB a node, most of it about workers: from about 200 nodes on it is too big to be read
-every few seconds, and the metrics ports come from service discovery then."""
+"""`/nodes?view=summary` has 15 to 18 kB a node, most of it about workers, and more than any other answer: 32 MiB are
+about 1,900 nodes. Beyond that host names and report ages are unknown, and the metrics ports come from service
+discovery."""
 
 _IDS = {"nodes": "node_id", "groups": "placement_group_id", "actors": "actor_id"}
 _TELLING = ("serve", "jobs")
@@ -59,7 +60,8 @@ _TELLING = ("serve", "jobs")
 class RayAnswer:
     """What came back for one endpoint at `at` (controller) and `date` (the dashboard's clock), or why nothing did.
 
-    `cut` says that the body is longer than the endpoint's limit; then none of it can be read.
+    `cut` says that the body is longer than the endpoint's limit; then none of it can be read. `size` is how many bytes
+    came.
     """
 
     endpoint: Endpoint
@@ -69,6 +71,18 @@ class RayAnswer:
     cut: bool = False
     date: float | None = None
     failure: Fault | None = None
+    size: int = 0
+
+
+def slimmed(answer: RayAnswer) -> RayAnswer:
+    """The answer without what nobody reads, where that is most of it; whatever is wrong with it stays to be told."""
+    if answer.endpoint.section != "reports" or answer.status != 200 or answer.cut:
+        return answer
+    try:
+        document = ray_nodes.slimmed(json.loads(answer.body))
+    except (ValueError, RecursionError):
+        return answer
+    return replace(answer, body=json.dumps(document).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +140,8 @@ class _Assembly:
         if not used:
             used, usage_at = ray_nodes.logical_usage(self.documents.get("reports")), None
         listed = self.listed("nodes")
-        nodes = None
-        if listed is not None:
-            nodes = ray_nodes.joined(ray_nodes.nodes(listed, self.scrub), used, told, self.head_time("reports"))
+        found = ray_nodes.nodes(listed, self.scrub) if listed is not None else self.summarized()
+        nodes = None if found is None else ray_nodes.joined(found, used, told, self.head_time("reports"))
         groups = self.listed("groups")
         placed = None if groups is None else ray_work.placement_groups(groups, self.scrub)
         serve = self.serve()
@@ -150,8 +163,26 @@ class _Assembly:
             jobs=ray_work.jobs(jobs, self.scrub) if isinstance(jobs, list) else None,
             targets=None if nodes is None or not (told or discovered) else ray_work.metrics_targets(discovered, nodes),
             faults=tuple(self.faults.values()),
-            as_of={name: self.answers[name].at for name in self.documents},
+            as_of=self.as_of(nodes is not None),
         )
+
+    def as_of(self, nodes_known: bool) -> dict[str, float]:
+        times = {name: self.answers[name].at for name in self.documents}
+        return times if "nodes" in times or not nodes_known else times | {"nodes": times["reports"]}
+
+    def summarized(self) -> tuple[RayNode, ...] | None:
+        """The nodes from the agents' summary where the state API gives none; a Fault says that, and why."""
+        why = self.faults.get("nodes")
+        if why is None or "reports" not in self.documents:
+            return None
+        seconds = max(0, round(self.answers["nodes"].at - self.answers["reports"].at))
+        path = self.answers["reports"].endpoint.path
+        told = Text(
+            f"{why.why.en}; the nodes are taken from {path}, {seconds} s old, which may lack some",
+            f"{why.why.zh}；节点取自 {path}（{seconds} 秒前），可能不完整",
+        )
+        self.faults["nodes"] = replace(why, why=told, partial=True)
+        return ray_nodes.summarized(self.documents["reports"], self.scrub)
 
     def head_time(self, section: str) -> float | None:
         answer = self.answers.get(section)
@@ -207,9 +238,7 @@ def _document(answer: RayAnswer, scrub: Scrubber, credential: Credential) -> obj
     if answer.status != 200:
         return _refusal(answer, scrub, credential)
     if answer.cut:
-        size = f"{endpoint.limit // MIB} MiB"
-        why = Text(f"its answer is larger than {size} and is not read", f"回答超过 {size}，未读取")
-        return Fault(endpoint.section, endpoint.path, Reason.BUDGET, why)
+        return Fault(endpoint.section, endpoint.path, Reason.BUDGET, _too_large(endpoint))
     try:
         document: object = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -217,6 +246,17 @@ def _document(answer: RayAnswer, scrub: Scrubber, credential: Credential) -> obj
     if (wrong := _shape_fault(endpoint.section, document, scrub)) is not None:
         return Fault(endpoint.section, endpoint.path, Reason.PARSE_ERROR, wrong)
     return document
+
+
+def _too_large(endpoint: Endpoint) -> Text:
+    size = f"{endpoint.limit // MIB} MiB"
+    if endpoint.section != "reports":
+        return Text(f"its answer is larger than {size} and is not read", f"回答超过 {size}，未读取")
+    return Text(
+        f"its answer is larger than {size} and is not read: node host names, the age of their reports and metrics "
+        "ports that service discovery does not name are unknown",
+        f"回答超过 {size}，未读取：节点主机名、上报时间及服务发现未列出的指标端口未知",
+    )
 
 
 def _garbled(body: bytes) -> Text:

@@ -168,6 +168,8 @@ class _Changes:
                 yield from self.new_node(node, [each for each in new if each.ip == node.ip], seen_at)
             elif before.state != node.state:
                 yield self.node_state(before, node)
+            elif node.raylet_gone_at is not None and before.raylet_gone_at is None:
+                yield self.change(f"raylet:{node_id}", FAIL, _RAYLET_GONE, self.name(node.ip))
         if whole:
             for node_id, node in then.items():
                 if node.alive and node_id not in now:
@@ -294,6 +296,10 @@ class _Changes:
             yield self.change("demand", INFO, Text("nothing waits for resources any more", "已没有等待资源的请求"))
 
 
+_RAYLET_GONE = Text(
+    "has no raylet any more, though the host answers; Ray still counts it as alive",
+    "的 raylet 已不在运行，主机本身有应答；Ray 仍认为它存活",
+)
 _BACK = Text("the Ray dashboard answers again", "Ray Dashboard 恢复应答")
 
 

@@ -198,7 +198,7 @@ def beliefs(compared: RayComparison, losses: Mapping[str, HostLoss], now: float)
             )
         else:
             told[host.host] = Text(
-                f"Ray still counts {host.host} as alive; its raylet has been gone for {seconds} s",
-                f"Ray 仍认为 {host.host} 存活；其 raylet 已消失 {seconds} 秒",
+                f"Ray still counts {host.host} as alive; its raylet has been gone for {seconds} s, the host answers",
+                f"Ray 仍认为 {host.host} 存活；其 raylet 已消失 {seconds} 秒，主机本身有应答",
             )
     return told

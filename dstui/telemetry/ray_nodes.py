@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dstui.telemetry.ray import DEAD, RayNode, Resources
 from dstui.telemetry.ray_text import Scrubber, flag, moment, number, port, rows, table
 
-_ACCELERATOR = "accelerator_type:"
+_ACCELERATOR, _CAMEL_ACCELERATOR = "accelerator_type:", "acceleratorType:"
 _USE = re.compile(r"([0-9.]+)([KMGT]?i?B)?/[0-9.]+(?:[KMGT]?i?B)? (CPU|GPU|memory|object_store_memory)(?: \(.*)?")
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -59,6 +59,49 @@ def _node(node_id: str, row: Mapping[str, object], scrub: Scrubber) -> RayNode:
         started_at=moment(row.get("start_time_ms"), 1000),
         ended_at=moment(row.get("end_time_ms"), 1000),
     )
+
+
+def summarized(document: object, scrub: Scrubber) -> tuple[RayNode, ...]:
+    """The same from `/nodes?view=summary`, for when that is all there is: its list may lag behind."""
+    found: dict[str, RayNode] = {}
+    for row in rows(table(table(document).get("data")).get("summary")):
+        raylet = table(row.get("raylet"))
+        if node_id := scrub.label(raylet.get("nodeId")):
+            given = table(raylet.get("resourcesTotal"))
+            names = sorted(key for key in given if key.startswith(_CAMEL_ACCELERATOR))
+            found[node_id] = RayNode(
+                node_id=node_id,
+                ip=scrub.label(raylet.get("nodeManagerAddress")) or scrub.label(row.get("ip")),
+                head=flag(raylet.get("isHeadNode")),
+                state=scrub.label(raylet.get("state")),
+                message=scrub.line(raylet.get("stateMessage")),
+                total=resources(given),
+                accelerator=scrub.label(names[0].removeprefix(_CAMEL_ACCELERATOR)) if names else None,
+                started_at=moment(raylet.get("startTimeMs"), 1000),
+                ended_at=moment(raylet.get("endTimeMs"), 1000),
+            )
+    return tuple(sorted(found.values(), key=lambda node: (node.ip or "", node.started_at or 0.0, node.node_id)))
+
+
+_ROW_KEYS = ("now", "hostname", "ip")
+_RAYLET_KEYS = (
+    "nodeId", "metricsExportPort", "nodeManagerAddress", "isHeadNode", "state", "stateMessage", "startTimeMs",
+    "endTimeMs", "resourcesTotal",
+)  # fmt: skip
+
+
+def slimmed(document: object) -> object:
+    """`/nodes?view=summary` with only what is read of it, a thirtieth: it is read again at every look."""
+    data = table(table(document).get("data"))
+    listed = data.get("summary")
+    if not isinstance(listed, list) or len(rows(listed)) < len(listed):
+        return document
+    kept = [
+        {key: row[key] for key in _ROW_KEYS if key in row}
+        | {"raylet": {key: value for key, value in table(row.get("raylet")).items() if key in _RAYLET_KEYS}}
+        for row in rows(listed)
+    ]
+    return {**table(document), "data": {"summary": kept, "nodeLogicalResources": data.get("nodeLogicalResources")}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from dstui.facts.case import HostSite
 from dstui.gather import vllm
+from dstui.gather.hoststream import SOURCE as HOST_SOURCE
 from dstui.gather.hoststream import HostStreams
+from dstui.gather.ray_raylets import Raylets, with_gone
 from dstui.inventory import Inventory
 from dstui.inventory.secrets import Secret
 from dstui.model import GatherError, Reason, SecretError
 from dstui.redact import Redactor
 from dstui.telemetry import ray
 from dstui.telemetry.live_ray import host_by_address
-from dstui.telemetry.ray import MetricsTarget
+from dstui.telemetry.ray import MetricsTarget, RaySnapshot
 from dstui.telemetry.record import Record, RecordKind
 from dstui.telemetry.watched import DEFAULT_INTERVALS, HOST, RAY, VLLM, Watched
 
@@ -89,7 +95,10 @@ class Sources:
         self._redactor = redactor or Redactor(inventory.secrets)
         self._clock = clock
         self._names = host_by_address(watched)
-        self._hosts = HostStreams(links, watched.hosts, watched.interval(HOST), emit, clock=clock)
+        self._by_name = {host.name: host for host in watched.hosts}
+        self._hosts = HostStreams(links, watched.hosts, watched.interval(HOST), self._host_said, clock=clock)
+        self._answering: set[str] = set()
+        self._raylets = Raylets(links, self._host_at, clock=clock)
         self._targets: tuple[MetricsTarget, ...] | None = None
         self._pages: tuple[vllm.Endpoint, ...] = ()
         self._pages_known = asyncio.Event()
@@ -105,8 +114,20 @@ class Sources:
             group.create_task(self._hosts.run())
             if self._watched.watches(RAY):
                 group.create_task(self._watch_ray())
+                group.create_task(self._raylets.run(self._answering.__contains__))
             if self._watched.watches(VLLM):
                 group.create_task(self._watch_vllm())
+
+    def _host_said(self, record: Record) -> None:
+        name = record.source.removeprefix(HOST_SOURCE)
+        if record.kind is RecordKind.SAMPLE:
+            self._answering.add(name)
+        else:
+            self._answering.discard(name)
+        self._emit(record)
+
+    def _host_at(self, address: str) -> HostSite | None:
+        return self._by_name.get(self._names.get(address, ""))
 
     async def _watch_ray(self) -> None:
         source, interval = self._ray_source(), self._watched.interval(RAY)
@@ -114,9 +135,12 @@ class Sources:
         try:
             while True:
                 began = now()
-                record = await source.poll()
-                self._emit(record)
-                await self._take_targets(record)
+                snapshot = await source.look()
+                if snapshot.nodes is not None:
+                    self._raylets.expect(snapshot.nodes)
+                    snapshot = replace(snapshot, nodes=with_gone(snapshot.nodes, self._raylets.gone))
+                self._emit(ray.record(snapshot))
+                await self._take_targets(snapshot)
                 await asyncio.sleep(max(interval / 4, began + interval - now()))
         finally:
             await asyncio.wait_for(source.aclose(), _STOP_SECONDS)
@@ -133,7 +157,7 @@ class Sources:
     def _tunnel(self, url: str) -> Tunnel | None:
         if self._inventory.document.ray.dashboard_access != "tunnel":
             return None
-        head = next((host for host in self._watched.hosts if "head" in host.roles), None)
+        head = self._head()
         if head is None:
 
             async def nowhere() -> None:
@@ -145,6 +169,25 @@ class Sources:
 
         return head_tunnel(self._links, head, url)
 
+    def _head(self) -> HostSite | None:
+        return next((host for host in self._watched.hosts if "head" in host.roles), None)
+
+    async def _way(self, endpoint: vllm.Endpoint) -> Path | None:
+        """To a node's page where Ray is looked at through tunnels: over the node's own connection, else the head's.
+
+        A node of Ray that is no host of the inventory is reached through the head; so is one that does not forward.
+        """
+        parts = urlsplit(endpoint.url)
+        address, port = parts.hostname or "", parts.port or 80
+        hosts = [host for host in dict.fromkeys((self._host_at(address), self._head())) if host is not None]
+        fault = GatherError(Reason.NO_TARGETS, f"{address} is no host of the inventory, and no host has the role head")
+        for host in hosts:
+            try:
+                return await self._links.forward(host, address, port)
+            except GatherError as error:
+                fault = error
+        raise fault
+
     def _ray_token(self) -> Secret | None:
         """Ray's token. Raises SecretError; may run a command, so it is called in a thread."""
         reference = self._inventory.document.ray.token_ref
@@ -153,7 +196,9 @@ class Sources:
     async def _watch_vllm(self) -> None:
         if not _asks_backends(self._inventory):
             await self._pages_known.wait()
-        async with vllm.Scraper(self._backends() or self._pages, clock=self._clock) as scraper:
+        tunnelled = self._inventory.document.ray.dashboard_access == "tunnel"
+        pages, way = self._backends() or self._pages, self._way if tunnelled else None
+        async with vllm.Scraper(pages, clock=self._clock, way=way) as scraper:
             self._scraper = scraper
             try:
                 await scraper.run(self._emit, interval=self._watched.interval(VLLM))
@@ -166,12 +211,10 @@ class Sources:
             return ()
         return vllm.replica_endpoints([str(url) for url in endpoints.backends or ()], self._names)
 
-    async def _take_targets(self, record: Record) -> None:
+    async def _take_targets(self, snapshot: RaySnapshot) -> None:
         """The pages of Ray's nodes, as Ray's service discovery names them, where vLLM has no pages of its own."""
-        if record.kind is not RecordKind.SAMPLE or _asks_backends(self._inventory):
-            return
-        targets = ray.snapshot(record.data).targets
-        if targets is None or targets == self._targets:
+        targets = snapshot.targets
+        if targets is None or targets == self._targets or _asks_backends(self._inventory):
             return
         self._targets = targets
         self._pages = vllm.node_endpoints(self._named(targets), await self._headers())

@@ -254,6 +254,7 @@ async def test_a_host_that_cannot_be_reached_is_lost_with_the_reason_until_it_co
         await heard.until(sampled)
     # The same reason is said once.
     assert [record.data.get("why") for record in heard.records] == [str(refusal), "gpu-01: no route", None]
+    assert heard.records[1].data["zh"] == "gpu-01: 无法连接（no route）"
     assert heard.records[0].data["reason"] == "unreachable"
 
 

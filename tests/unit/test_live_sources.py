@@ -105,7 +105,21 @@ async def server() -> AsyncIterator[Server]:
         yield made
 
 
-async def until(found: Inventory, enough: Callable[[list[Record]], bool]) -> list[Record]:
+class Tunnels(NoLinks):
+    """Hosts whose kept connections lead to `path`; `refusing` ones do not forward. `asked` is who was to."""
+
+    path: Path
+    refusing: frozenset[str] = frozenset()
+    asked: list[tuple[str, str, int]]
+
+    async def forward(self, host: HostSite, address: str, port: int) -> Path | None:
+        self.asked.append((host.name, address, port))
+        if host.name in self.refusing and port != 8265:
+            raise GatherError(Reason.UNREACHABLE, f"{host.name}: it does not forward")
+        return self.path
+
+
+async def until(found: Inventory, enough: Callable[[list[Record]], bool], links: NoLinks | None = None) -> list[Record]:
     """Runs the sources until the records are enough; everything has ended afterwards."""
     records: list[Record] = []
     done = asyncio.Event()
@@ -115,7 +129,7 @@ async def until(found: Inventory, enough: Callable[[list[Record]], bool]) -> lis
         if enough(records):
             done.set()
 
-    links = NoLinks(found.ssh_for)
+    links = links or NoLinks(found.ssh_for)
     sources = Sources(found, watched_of(found), links, emit)
     before = asyncio.all_tasks()
     running = asyncio.create_task(sources.run())
@@ -172,6 +186,62 @@ async def test_pages_of_ray_nodes_are_found_through_ray(
     assert sample.source.startswith("vllm:gpu-01")
     assert ("/metrics", "Bearer 0123456789abcdef") in server.asked
     assert "0123456789abcdef" not in "".join(str(record.data) for record in records)
+
+
+THREE = (
+    "hosts:\n- {name: gpu-01, data_ip: 10.77.0.11, roles: [head]}\n- {name: gpu-02, data_ip: 10.77.0.12}\n"
+    "- {name: gpu-03, data_ip: 10.77.0.13}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "refusing", "ways"),
+    [
+        (THREE, (), {"gpu-02": "gpu-02", "gpu-03": "gpu-03"}),
+        (THREE, ("gpu-03",), {"gpu-02": "gpu-02", "gpu-03": "gpu-01"}),
+        (THREE.partition("- {name: gpu-03")[0], (), {"gpu-02": "gpu-02", "10.77.0.13": "gpu-01"}),
+    ],
+    ids=["own-connection", "one-does-not-forward", "no-host-of-the-inventory"],
+)
+async def test_pages_of_nodes_come_through_the_kept_connections(
+    tmp_path: Path, hosts: str, refusing: tuple[str, ...], ways: dict[str, str]
+) -> None:
+    served = Server()
+    targets = [f"10.77.0.1{number}:8080" for number in (1, 2, 3)]
+    served.pages = {
+        **RAY,
+        "/api/prometheus/sd": json.dumps([{"labels": {"job": "ray"}, "targets": targets}]),
+        "/metrics": PAGE.replace("vllm:", "ray_vllm_"),
+    }
+    path = tmp_path / "inventory.yaml"
+    path.write_text("version: 1\ncluster: {name: ds}\nssh: {user: ops}\n" + hosts + "ray: {dashboard_access: tunnel}\n")
+    found = load_inventory(path)
+    links = Tunnels(found.ssh_for)
+    links.path, links.refusing, links.asked = tmp_path / "socket", frozenset(refusing), []
+    wanted = {"gpu-01", *ways}
+
+    def enough(records: list[Record]) -> bool:
+        heard = {r.source.removeprefix("vllm:").split("/")[0] for r in records if r.kind is RecordKind.SAMPLE}
+        return wanted <= heard
+
+    async with await asyncio.start_unix_server(served.talk, links.path):
+        records = await until(found, enough, links)
+    assert not [r for r in records if r.source.startswith("vllm:") and r.kind is RecordKind.LOST]
+    pages = {address: name for name, address, port in links.asked if port == 8080}
+    names = {"10.77.0.12": "gpu-02", "10.77.0.13": "gpu-03" if "gpu-03" in ways else "10.77.0.13"}
+    assert {names[address]: by for address, by in pages.items() if address in names} == ways
+
+
+async def test_a_page_that_there_is_no_way_to_says_so(tmp_path: Path) -> None:
+    served = Server()
+    served.pages = {**RAY, "/api/prometheus/sd": json.dumps([{"targets": ["10.77.0.12:8080"]}])}
+    found = inventory(tmp_path, "ray: {dashboard_access: tunnel}\n")
+    links = Tunnels(found.ssh_for)
+    links.path, links.refusing, links.asked = tmp_path / "socket", frozenset({"gpu-01"}), []
+    async with await asyncio.start_unix_server(served.talk, links.path):
+        records = await until(found, lambda records: any(r.source.startswith("vllm:") for r in records), links)
+    lost = next(record for record in records if record.source.startswith("vllm:"))
+    assert (lost.kind, lost.data["why"]) == (RecordKind.LOST, "gpu-01: it does not forward")
 
 
 async def test_a_dashboard_that_nobody_answers_for(tmp_path: Path) -> None:

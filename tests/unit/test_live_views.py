@@ -303,6 +303,47 @@ def test_what_ray_still_believes_of_a_lost_host() -> None:
     assert live_views.strip(live, T + 5).ray.believed == 1
 
 
+def without_raylet(at: float, *numbers: int) -> Record:
+    gone = tuple(replace(node(n), raylet_gone_at=T + 3 if n in numbers else None) for n in range(1, 9))
+    return ray.record(snapshot(at, nodes=gone))
+
+
+def test_a_raylet_that_is_gone_while_its_host_answers() -> None:
+    live = fleet()
+    live.feed(ray.record(snapshot(T)))
+    live.feed(without_raylet(T + 5, 6))
+    view = live_views.ray_view(live, T + 5)
+    assert view.beliefs == {
+        "gpu-06": Text(
+            "Ray still counts gpu-06 as alive; its raylet has been gone for 2 s, the host answers",
+            "Ray 仍认为 gpu-06 存活；其 raylet 已消失 2 秒，主机本身有应答",
+        )
+    }
+    assert live_views.strip(live, T + 5).ray.believed == 1
+    told = live_views.events(live)[0]
+    assert told.text.en == "gpu-06 has no raylet any more, though the host answers; Ray still counts it as alive"
+    live.feed(without_raylet(T + 7, 6))
+    assert len(live_views.events(live)) == 1, "told once"
+    dead = tuple(node(n, "DEAD" if n == 6 else "ALIVE") for n in range(1, 9))
+    live.feed(ray.record(snapshot(T + 9, nodes=dead)))
+    assert live_views.ray_view(live, T + 9).beliefs == {}
+
+
+def test_a_host_that_is_silent_itself_says_nothing_of_its_raylet() -> None:
+    live = fleet()
+    live.feed(without_raylet(T + 5, 6))
+    live.feed(Record(T + 5, "host:gpu-06", RecordKind.LOST, {"reason": "unreachable", "why": "gone"}))
+    assert "stopped answering" in live_views.ray_view(live, T + 5).beliefs["gpu-06"].en
+
+
+def test_nobody_believes_in_a_second_raylet() -> None:
+    live = fleet()
+    second = replace(node(6), node_id="n6-new")
+    nodes = (*(replace(node(n), raylet_gone_at=T if n == 6 else None) for n in range(1, 9)), second)
+    live.feed(ray.record(snapshot(T + 5, nodes=nodes)))
+    assert live_views.ray_view(live, T + 5).beliefs == {}
+
+
 def test_nvml_counts_beside_ray() -> None:
     live = fleet(gpu_03=[gpu(0)])
     live.feed(ray.record(snapshot(T)))

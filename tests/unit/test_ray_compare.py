@@ -164,6 +164,6 @@ def test_what_ray_believes_until_it_knows() -> None:
     losses = {"gpu-02": HostLoss(92.0, silent=True), "gpu-03": HostLoss(97.4, silent=False)}
     told = beliefs(seen, losses, 100.0)
     assert told["gpu-02"].en == "Ray still counts gpu-02 as alive; its host stopped answering 8 s ago"
-    assert told["gpu-03"].en == "Ray still counts gpu-03 as alive; its raylet has been gone for 3 s"
+    assert told["gpu-03"].en == "Ray still counts gpu-03 as alive; its raylet has been gone for 3 s, the host answers"
     known = compare(looked(HEAD, replace(SECOND, state="DEAD"), replace(THIRD, state="DEAD")), SITE, NVML)
     assert beliefs(known, losses, 112.0) == {}

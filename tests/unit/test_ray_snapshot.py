@@ -16,7 +16,7 @@ from dstui.model import Reason
 from dstui.redact import Redactor
 from dstui.telemetry import ray
 from dstui.telemetry.ray import RaySnapshot, Resources
-from dstui.telemetry.ray_answers import ENDPOINTS, Credential, RayAnswer, snapshot_of
+from dstui.telemetry.ray_answers import ENDPOINTS, Credential, RayAnswer, slimmed, snapshot_of
 from dstui.telemetry.ray_text import MESSAGE_BYTES
 from dstui.telemetry.record import RecordKind, decode, encode
 
@@ -347,7 +347,10 @@ def test_an_incomplete_list_says_so_and_gives_no_total(change: dict[str, object]
 def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(
     section: str, status: int, body: bytes, reason: Reason, words: str
 ) -> None:
-    seen = look(bodies("before_kill") | {section: body}, status={section: status})
+    found = bodies("before_kill") | {section: body}
+    if section == "nodes":
+        del found["reports"]
+    seen = look(found, status={section: status})
     (fault,) = seen.faults
     assert (fault.section, fault.reason, fault.partial) == (section, reason, False)
     assert words in fault.why.en
@@ -360,6 +363,51 @@ def test_what_cannot_be_read_is_unknown_and_the_rest_is_there(
         "actors": seen.actors,
     }
     assert [name for name, value in known.items() if value is None] == [section] * (section in known)
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"boom"), (404, b"404: Not Found"), (200, b"<html>")])
+def test_nodes_are_taken_from_the_summary_where_the_state_api_has_none(status: int, body: bytes) -> None:
+    whole = look(bodies("before_kill"))
+    seen = look(bodies("before_kill") | {"nodes": body}, status={"nodes": status})
+    assert seen.nodes is not None and whole.nodes is not None
+    # Captured without detail=1: only the summary has the times.
+    assert tuple(replace(node, started_at=None) for node in seen.nodes) == whole.nodes
+    assert all(node.started_at for node in seen.nodes)
+    (fault,) = seen.faults
+    assert (fault.section, fault.partial) == ("nodes", True)
+    assert "the nodes are taken from /nodes?view=summary, 0 s old, which may lack some" in fault.why.en
+    assert "节点取自 /nodes?view=summary（0 秒前）" in fault.why.zh
+    assert seen.total is None, "a list that may lack some has no total"
+    assert seen.as_of["nodes"] == seen.as_of["reports"]
+
+
+def test_dead_nodes_are_in_the_summary_too() -> None:
+    seen = look(bodies("after_kill") | {"nodes": b"boom"}, status={"nodes": 500})
+    whole = look(bodies("after_kill"))
+    assert seen.nodes is not None and whole.nodes is not None
+    assert [(node.node_id, node.state, node.ip) for node in seen.nodes] == [
+        (node.node_id, node.state, node.ip) for node in whole.nodes
+    ]
+    assert any(node.state == "DEAD" and "health check failed" in node.message for node in seen.nodes)
+
+
+def test_a_summary_without_what_nobody_reads_says_the_same() -> None:
+    found = bodies("before_kill")
+    endpoint = next(each for each in ENDPOINTS if each.section == "reports")
+    slim = slimmed(RayAnswer(endpoint, at=1.0, status=200, body=found["reports"], size=len(found["reports"])))
+    assert len(slim.body) < len(found["reports"]) / 4
+    assert slim.size == len(found["reports"])
+    assert look(found | {"reports": slim.body}) == look(found)
+    for nodes in (b"boom", found["nodes"]):
+        assert look(found | {"reports": slim.body, "nodes": nodes}).nodes == look(found | {"nodes": nodes}).nodes
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"data": {"summary": [1]}}', b'{"data": {}}', b'{"result": false}'])
+def test_a_strange_summary_stays_to_be_told(body: bytes) -> None:
+    endpoint = next(each for each in ENDPOINTS if each.section == "reports")
+    answer = RayAnswer(endpoint, at=1.0, status=200, body=body)
+    before, after = look(bodies("before_kill") | {"reports": body}), slimmed(answer).body
+    assert look(bodies("before_kill") | {"reports": after}) == before
 
 
 def test_an_old_ray_without_the_optional_endpoints_is_no_fault() -> None:

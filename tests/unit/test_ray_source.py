@@ -329,17 +329,98 @@ async def test_an_answer_that_is_too_big_is_not_read_and_not_asked_for_at_once(
     source: Make, dashboard: Dashboard
 ) -> None:
     clock = Clock()
-    dashboard.odd["/nodes"] = response(b"[" + b" " * (5 * 1024 * 1024) + b"]")
-    poller = source(clock=clock)
+    dashboard.odd["/nodes"] = response(b"[" + b" " * (2 * 1024 * 1024) + b"]")
+    smaller = tuple(replace(each, limit=1024 * 1024) if each.section == "reports" else each for each in ENDPOINTS)
+    poller = source(clock=clock, endpoints=smaller)
     for wait in (0, 20, 39):
         clock.now += wait
         seen = await poller.look()
         assert [(fault.section, fault.reason) for fault in seen.faults] == [("reports", Reason.BUDGET)]
-        assert seen.faults[0].why.en == "its answer is larger than 4 MiB and is not read"
+        assert seen.faults[0].why.en.startswith("its answer is larger than 1 MiB and is not read: node host names")
     assert dashboard.paths().count("/nodes") == 1
     clock.now += 2
     await poller.look()
     assert dashboard.paths().count("/nodes") == 1
+
+
+def of_nodes(count: int) -> bytes:
+    """A summary of so many nodes, made from a real row of 15 kB."""
+    document = json.loads((DATA / "nodes_summary.json").read_bytes())
+    row = document["data"]["summary"][0]
+    row["workers"] = [{"cmdline": ["ray::IDLE"], "pid": 1, "filler": "x" * 12_000}]
+    document["data"]["summary"] = [
+        {**row, "raylet": {**row["raylet"], "nodeId": f"{number:056x}"}} for number in range(count)
+    ]
+    return json.dumps(document).encode()
+
+
+async def test_the_summary_of_a_thousand_nodes_is_read_and_asked_for_less_often(
+    source: Make, dashboard: Dashboard
+) -> None:
+    clock = Clock()
+    body = of_nodes(1000)
+    assert len(body) > 12 * 1024 * 1024
+    dashboard.odd["/nodes"] = response(body)
+    dashboard.odd["/api/v0/nodes"] = response(b"boom", "500 Internal Server Error")
+    poller = source(clock=clock)
+    for _ in range(10):
+        seen = await poller.look()
+        if seen.nodes is not None:
+            break
+    assert seen.nodes is not None and len(seen.nodes) == 1000
+    assert seen.faults[0].section == "nodes" and seen.faults[0].partial
+    dashboard.asked.clear()
+    period = len(body) / ray_gather.BYTES_PER_SECOND
+    clock.now += period - 1
+    await poller.look()
+    assert "/nodes?view=summary" not in dashboard.asked
+    clock.now += 2
+    await poller.look()
+    assert "/nodes?view=summary" in dashboard.asked
+
+
+async def test_the_summary_is_asked_for_at_every_look_while_it_stands_in(source: Make, dashboard: Dashboard) -> None:
+    clock = Clock()
+    dashboard.odd["/api/v0/nodes"] = response(b"boom", "500 Internal Server Error")
+    poller = source(clock=clock)
+    for _ in range(3):
+        seen = await poller.look()
+        assert seen.nodes is not None and len(seen.nodes) == 3
+        clock.now += 2
+    assert dashboard.paths().count("/nodes") == 3
+    del dashboard.odd["/api/v0/nodes"]
+    seen = await poller.look()
+    assert seen.faults == () and seen.total is not None
+    clock.now += 2
+    dashboard.asked.clear()
+    await poller.look()
+    assert "/nodes" not in dashboard.paths()
+
+
+async def test_a_periodic_answer_that_is_late_is_not_missed_while_the_last_is_good(
+    source: Make, dashboard: Dashboard
+) -> None:
+    clock = Clock()
+    poller = source(clock=clock)
+    first = await poller.look()
+    dashboard.odd["/api/jobs/"] = None
+    clock.now += 11
+    seen = await poller.look()
+    assert (seen.jobs, seen.faults) == (first.jobs, ())
+    assert seen.as_of["jobs"] == first.as_of["jobs"], "it says how old it is"
+    clock.now += 10
+    seen = await poller.look()
+    assert seen.jobs is None
+    assert [(fault.section, fault.reason) for fault in seen.faults] == [("jobs", Reason.TIMEOUT)]
+
+
+async def test_a_way_that_fails_says_why_in_chinese_too(source: Make) -> None:
+    async def nowhere() -> Path | None:
+        raise GatherError(Reason.UNREACHABLE, "gpu-01: no answer from 10.0.0.1:22 within 5 s")
+
+    record = await source(tunnel=nowhere).poll()
+    assert record.data["why"] == "gpu-01: no answer from 10.0.0.1:22 within 5 s"
+    assert record.data["zh"] == "无法连接（gpu-01: no answer from 10.0.0.1:22 within 5 s）"
 
 
 async def test_nothing_listens(source: Make) -> None:

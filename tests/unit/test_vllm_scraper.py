@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,6 +15,7 @@ import httpx
 import pytest
 
 from dstui.gather import vllm
+from dstui.gather.causes import not_connected
 from dstui.gather.vllm import Endpoint, Scraper, node_endpoints, replica_endpoints
 from dstui.telemetry.record import Record, RecordKind, encode
 from dstui.telemetry.vllm_records import sample_of
@@ -79,6 +83,48 @@ async def test_a_replica_gives_a_sample() -> None:
     assert sample.engines[0].model == "deepseek-tiny"
 
 
+def with_health(answer: bytes | None) -> Say:
+    """vLLM's page, and what `/health` answers beside it; None: nothing until the time is up."""
+
+    async def say(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /metrics "):
+            writer.write(response(LOAD))
+        elif answer is not None:
+            assert head.startswith(b"GET /health ")
+            writer.write(answer)
+        else:
+            await asyncio.Event().wait()
+        await writer.drain()
+
+    return say
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "401 Unauthorized", "405 Method Not Allowed"])
+async def test_a_server_that_says_nothing_of_its_health_is_taken_for_well(status: str) -> None:
+    async with serving(with_health(response(b"{}", status))) as url, Scraper(replica_endpoints([url])) as scraper:
+        (record,) = await scraper.once()
+    assert record.kind is RecordKind.SAMPLE
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "says"),
+    [
+        (response(b"", "503 Service Unavailable"), "unreachable", "/health says HTTP 503"),
+        (response(b"", "500 Internal Server Error"), "unreachable", "/health says HTTP 500"),
+        (b"", "cannot-tell", "/health: Server disconnected"),
+        (None, "timeout", "/health did not answer within 0.2 s"),
+    ],
+)
+async def test_a_page_beside_a_dead_engine_is_not_current(answer: bytes | None, reason: str, says: str) -> None:
+    """As vLLM 0.32 does for seconds after its engine was killed: 12 requests run for ever, says the page."""
+    async with serving(with_health(answer)) as url, Scraper(replica_endpoints([url]), timeout=0.2) as scraper:
+        (record,) = await scraper.once()
+    assert record.kind is RecordKind.LOST
+    assert record.data["reason"] == reason
+    assert says in str(record.data["why"])
+    assert ("/health" in str(record.data["zh"])) is (reason == "unreachable")
+
+
 async def test_openmetrics_is_read_as_such() -> None:
     body = b'vllm:num_requests_running{engine="0",model_name="m"} 3.0 1.5\n# EOF\n'
     record = await look(response(body, "200 OK", "Content-Type: application/openmetrics-text; version=1.0.0"))
@@ -118,6 +164,24 @@ async def test_nobody_listens() -> None:
     async with Scraper([Endpoint("gpu-01", f"{url}/metrics")]) as scraper:
         (record,) = await scraper.once()
     assert record.data["reason"] == "unreachable"
+    assert record.data["why"] == f"{url}/metrics: connection refused: nothing listens there"
+
+
+@pytest.mark.parametrize(
+    ("behind", "says"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the name does not resolve here"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), "TLS failed: "),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "there is no route to it"),
+        (ExceptionGroup("several", [OSError(errno.ECONNREFUSED, "refused")]), "connection refused"),
+        (ValueError("odd"), "All connection attempts failed"),
+    ],
+)
+def test_what_stands_behind_a_failed_connection(behind: Exception, says: str) -> None:
+    outer = httpx.ConnectError("All connection attempts failed")
+    outer.__cause__ = OSError("All connection attempts failed")
+    outer.__cause__.__cause__ = behind
+    assert not_connected(outer).startswith(says)
 
 
 async def test_a_page_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +243,9 @@ def test_endpoints_of_the_inventory() -> None:
         ("fd00::1", "https://[fd00::1]:443/metrics"),
     ]
     assert not any(each.node_page for each in found)
-    assert replica_endpoints(["http://a:8000", "http://a:8000/v1"]) == (Endpoint("a", "http://a:8000/metrics"),)
+    assert [each.health for each in found][::3] == ["http://10.0.0.1:8000/health", "https://[fd00::1]:443/health"]
+    (one,) = replica_endpoints(["http://a:8000", "http://a:8000/v1"])
+    assert one == Endpoint("a", "http://a:8000/metrics", health="http://a:8000/health")
 
 
 def ray_replica(name: str) -> bytes:
