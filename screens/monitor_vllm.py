@@ -2,96 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
 from dstui.model import Lang, Text
-from dstui.telemetry import live_views
+from dstui.telemetry import live_trail, live_views
 from dstui.telemetry.live import Live
+from dstui.telemetry.live_host_changes import gpu_names
+from dstui.telemetry.live_log import Severity
 from dstui.telemetry.live_rings import HISTORY_SECONDS
 from dstui.telemetry.live_status import Status
+from dstui.telemetry.live_trail import Trail
 from dstui.telemetry.live_vllm import VllmColumn
-from dstui.telemetry.vllm import Labelled, Number
 from dstui.telemetry.vllm_alarms import Alarm
-from dstui.telemetry.vllm_panel import Latency, Total, VllmPanel
-from dstui.telemetry.vllm_row import Quantiles, ReplicaRow
-from dstui.telemetry.windows import Absent, Estimate, Present
+from dstui.telemetry.vllm_panel import Totals, VllmPanel
+from dstui.telemetry.vllm_row import ReplicaRow
+from dstui.telemetry.windows import Absent
 from screens import panel_words as words
-from screens.charts import AXIS_CELLS, chart
-from screens.lines import BLANK, Line, Piece, cropped
+from screens.charts import AXIS_CELLS, PART_ROWS, chart, series_of
+from screens.lines import BLANK, Line, Piece, cropped, width_of
 from screens.monitor_ray import how_old
-from screens.plain import fit, one_line
+from screens.plain import fit, one_line, wrap
 from screens.tones import Tone
+from screens.vllm_columns import Value, fitting, not_exported, right, told
 
 NAME_CELLS = (10, 22)
-CHART_ROWS = 5
-CHART_COLUMNS = 90
-HEAD, TOTAL = "head", "total"
+HEAD, TOTAL, GAP = "head", "total", "gap"
+
+WORDS_FROM, WORDS_CELLS = 100, 40
+"""From which width on words stand behind the numbers, and the room that is kept for them."""
+
+MOST_HINTS = 6
+"""Trails followed in one look; each costs a fraction of a millisecond."""
+
+MOST_NAMES = 4
+
+CHART_ROWS, TALL_CHART_ROWS, TALL_FROM = 4, 7, 160
+"""Lines of columns in a chart; more on a large terminal, which is known by its width."""
+
+CHART_SECONDS = 10.0
+TWO_CHARTS_FROM = 100
+_MOST_CELLS = int(HISTORY_SECONDS / CHART_SECONDS)
 _CHARTS: tuple[tuple[Text, VllmColumn, float, float | None], ...] = (
     (words.CHART_TOKENS, VllmColumn.GENERATION, 1.0, None),
-    (words.CHART_REQUESTS, VllmColumn.RUNNING, 1.0, None),
+    (words.CHART_TTFT, VllmColumn.TTFT_P95, 1000.0, None),
+    (words.CHART_RUNNING, VllmColumn.RUNNING, 1.0, None),
     (words.CHART_WAITING, VllmColumn.WAITING, 1.0, None),
     (words.CHART_KV, VllmColumn.KV, 100.0, 100.0),
-    (words.CHART_TTFT, VllmColumn.TTFT_P95, 1000.0, None),
+    (words.CHART_ITL, VllmColumn.ITL_P95, 1000.0, None),
 )
 """Title, series, factor from its unit to the one that is shown, upper edge."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its heading, cells, what a replica and what all of them show. `weight`: the lower, the sooner left
-    out where there is no room."""
-
-    head: Text
-    cells: int
-    weight: int
-    of_row: Callable[[ReplicaRow], Piece]
-    of_total: Callable[[VllmPanel], Piece]
-
-
 class VllmPanelRows:
-    """Keys are `replica <name>`, `head`, `total`, `chart <n> <line>`, `note <n>`."""
+    """Keys are `head`, `replica <name>`, `words <n> <name>`, `total`, `note <n>` and `chart <line>`."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
         self.first = ""
+        self._live: Live | None = None
+        self._now = 0.0
+        self._lang = Lang.EN
+        self._zoomed = False
         self._panel: VllmPanel | None = None
         self._rows: dict[str, ReplicaRow] = {}
-        self._alarms: dict[str, list[Alarm]] = {}
-        self._notes: dict[str, Line] = {}
-        self._charts: dict[str, Line] = {}
-        self._lang = Lang.EN
+        self._words: dict[str, list[Piece]] = {}
+        self._lines: dict[str, Line] = {}
+        self._charts: tuple[int, list[Line]] = (0, [])
         self._name_cells = NAME_CELLS[0]
+        self._width = 76
+        """Of the row that was made last: how words are laid out below a row depends on it."""
 
     def look(self, live: Live, now: float, lang: Lang, *, height: int | None = None) -> None:
-        """Takes a new look. Without a `height` there are charts of the last minutes below."""
+        """Takes a new look. Without a `height` words stand below each replica, and charts below all."""
         panel = self._panel = live_views.vllm_view(live, now)
-        self._lang = lang
-        self._alarms = {}
+        self._live, self._now, self._lang, self._zoomed = live, now, lang, height is None
+        alarms: dict[str, list[Alarm]] = {}
         for alarm in panel.raised:
-            self._alarms.setdefault(alarm.replica or "", []).append(alarm)
-        ordered = sorted(panel.rows, key=self._trouble)
+            alarms.setdefault(alarm.replica or "", []).append(alarm)
+        ordered = sorted(panel.rows, key=lambda row: _trouble(row, len(alarms.get(row.replica, ()))))
         self._rows = {f"replica {row.replica}": row for row in ordered}
-        longest = max((len(row.replica) for row in ordered), default=0)
+        longest = max((cell_len(one_line(row.replica)) for row in ordered), default=0)
         self._name_cells = min(max(longest, NAME_CELLS[0]), NAME_CELLS[1])
-        self._notes = {f"note {number}": line for number, line in enumerate(self._remarks(panel))}
-        self._charts = self._drawn(live, now) if height is None else {}
+        hints = self._hints(live, panel, ordered)
+        self._words = {
+            row.replica: list(_words(row, alarms.get(row.replica, []), hints.get(row.replica), lang)) for row in ordered
+        }
+        self._lines = {}
+        self._charts = (0, [])
         self.first = next(iter(self._rows), "")
-        head = [HEAD] if ordered else []
-        total = [TOTAL] if len(ordered) > 1 else []
-        self.keys = [*head, *self._rows, *total, *self._notes, *self._charts]
+        self.keys = list(self._laid_out(panel, alarms.get("", [])))
 
     def title(self) -> str:
         panel, lang = self._panel, self._lang
         if panel is None or not panel.rows:
             return f"{words.VLLM[lang]} · {words.NOBODY[lang]}"
         live = sum(row.shown.status is Status.LIVE for row in panel.rows)
-        return f"{words.VLLM[lang]} · {words.REPLICAS_LIVE[lang].format(live=live, count=len(panel.rows))}"
+        told = words.REPLICAS_LIVE[lang].format(live=live, count=len(panel.rows))
+        sign = "" if live == len(panel.rows) else "! "
+        return f"{words.VLLM[lang]} · {sign}{told} · {words.TIMES_IN[lang]}"
 
     def replica(self, key: str) -> str | None:
-        """The replica of a row."""
+        """The replica of a row, or of the words below it."""
+        if key.startswith("words "):
+            return key.split(" ", 2)[2]
         row = self._rows.get(key)
         return row.replica if row is not None else None
 
@@ -100,164 +115,206 @@ class VllmPanelRows:
         return None
 
     def row(self, key: str, width: int, at_cursor: bool) -> Line:
+        self._width = width
         sign: Piece = ("› " if at_cursor else "  ", Tone.ACCENT)
-        if key in self._notes or key in self._charts:
-            return cropped((sign, *(self._notes.get(key) or self._charts.get(key) or ())), width)
-        panel = self._panel
-        if panel is None:
-            return ()
-        columns = fitting(width - self._name_cells - 6)
-        if key == HEAD:
-            head = fit(words.REPLICA[self._lang], self._name_cells + 2)
-            cells = "".join(f" {_right(column.head[self._lang], column.cells)}" for column in columns)
-            return cropped((sign, (head + cells, Tone.HEADING)), width)
-        if key == TOTAL:
-            name: Piece = (fit(f"  {words.TOTAL[self._lang]}", self._name_cells + 2), Tone.STRONG)
-            cells_of = [_cell(column.of_total(panel), column.cells) for column in columns]
-            return cropped((sign, name, *cells_of), width)
-        row = self._rows.get(key)
-        return cropped((sign, *self._replica(row, columns)), width) if row is not None else ()
+        return cropped((sign, *self._body(key, width)), width)
 
-    def _replica(self, row: ReplicaRow, columns: list[Column]) -> Iterator[Piece]:
-        alarms = self._alarms.get(row.replica, [])
+    # Rows
+
+    def _laid_out(self, panel: VllmPanel, shared: list[Alarm]) -> Iterator[str]:
+        """The keys in order; lines that need no width are made on the way."""
+        if self._rows:
+            yield HEAD
+        for key, row in self._rows.items():
+            yield key
+            if self._zoomed:
+                indent: Piece = (" " * (self._name_cells + 3), Tone.PLAIN)
+                for number, line in enumerate(_packed(self._words[row.replica], self._width - self._name_cells - 5)):
+                    below = f"words {number} {row.replica}"
+                    self._lines[below] = (indent, *line)
+                    yield below
+        if len(self._rows) > 1:
+            yield TOTAL
+        number = 0
+        for text, tone in self._notes(panel, shared):
+            # Where there is one panel only, notes are read whole.
+            for part in wrap(text, self._width - 4) if self._zoomed else (text,):
+                self._lines[f"note {number}"] = ((part, tone),)
+                yield f"note {number}"
+                number += 1
+        if self._zoomed and self._live is not None and self._live.vllm.totals.newest is not None:
+            yield GAP
+            each = _chart_rows(self._width) + PART_ROWS
+            rows = -(-len(_CHARTS) // _abreast(self._width)) * each
+            yield from (f"chart {line}" for line in range(rows))
+
+    def _body(self, key: str, width: int) -> Iterable[Piece]:
+        if (row := self._rows.get(key)) is not None:
+            return self._replica(row, width)
+        if key in self._lines:
+            return self._lines[key]
+        if key.startswith("chart "):
+            if self._charts[0] != width:
+                self._charts = (width, self._drawn(width))
+            number = int(key.removeprefix("chart "))
+            return self._charts[1][number] if number < len(self._charts[1]) else BLANK
+        columns = fitting(self._room(width))
+        if key == HEAD:
+            cells = "".join(f" {right(column.head[self._lang], column.cells)}" for column in columns)
+            return ((fit(words.REPLICA[self._lang], self._name_cells + 2) + cells, Tone.HEADING),)
+        if key == TOTAL and self._panel is not None:
+            name: Piece = (fit(f"  {words.TOTAL[self._lang]}", self._name_cells + 2), Tone.STRONG)
+            totals = [(f" {text}", tone) for text, tone in (column.all(self._panel.totals) for column in columns)]
+            return (name, *totals)
+        return BLANK
+
+    def _room(self, width: int) -> int:
+        """For the columns."""
+        words_there = not self._zoomed and width >= WORDS_FROM
+        return width - self._name_cells - 4 - (WORDS_CELLS if words_there else 0)
+
+    def _replica(self, row: ReplicaRow, width: int) -> Iterator[Piece]:
         shown = row.shown
         if shown.status is Status.UNKNOWN:
             yield f"? {fit(one_line(row.replica), self._name_cells)} ", Tone.UNKNOWN
             yield how_old(shown, self._lang).removeprefix("? "), Tone.UNKNOWN
             return
-        mark = "! " if alarms or shown.status is not Status.LIVE else "  "
-        yield mark, Tone.WARN
+        said = self._words[row.replica]
         grey = shown.status is not Status.LIVE or row.doubt is not None
+        sign: Piece = ("  ", Tone.PLAIN)
+        if said:
+            sign = ("? ", Tone.UNKNOWN) if said[0][1] is Tone.UNKNOWN else ("! ", Tone.WARN)
+        yield sign
         yield fit(one_line(row.replica), self._name_cells), Tone.DIM if grey else Tone.PLAIN
-        for column in columns:
-            text, tone = _cell(column.of_row(row), column.cells)
-            yield text, Tone.DIM if grey and tone is not Tone.UNKNOWN else tone
-        if shown.status is not Status.LIVE:
-            yield f"  {how_old(shown, self._lang)}", Tone.WARN
-        for alarm in alarms:
-            yield f"  ! {one_line(alarm.text[self._lang])}", Tone.WARN
-        if row.doubt is not None:
-            yield f"  ? {one_line(row.doubt[self._lang])}", Tone.UNKNOWN
-        if row.restarted:
-            yield f"  ! {words.RESTARTED[self._lang]}", Tone.WARN
+        for column in fitting(self._room(width)):
+            text, tone = column.row(row)
+            yield f" {text}", Tone.DIM if grey and tone is not Tone.UNKNOWN else tone
+        if not self._zoomed:
+            for text, tone in said:
+                yield f"  {text}", tone
 
-    def _trouble(self, row: ReplicaRow) -> tuple[int, int, str]:
-        """Who does not answer before who is in trouble, before the others."""
-        order = {Status.UNKNOWN: 0, Status.LOST: 0, Status.LATE: 1, Status.LIVE: 1}
-        return order[row.shown.status], -len(self._alarms.get(row.replica, [])), row.replica
+    def _hints(self, live: Live, panel: VllmPanel, ordered: list[ReplicaRow]) -> dict[str, str]:
+        """What is wrong under a replica, the worst of it; of the first replicas only."""
+        ray = live_views.ray_view(live, self._now)
+        found: dict[str, str] = {}
+        for row in ordered[:MOST_HINTS]:
+            trail = live_trail.follow(live, row.replica, panel, ray, self._now)
+            if what := _beneath(trail, self._lang):
+                found[row.replica] = f"← {one_line(what)}"
+        return found
 
-    def _remarks(self, panel: VllmPanel) -> Iterator[Line]:
+    # Below the rows
+
+    def _notes(self, panel: VllmPanel, shared: list[Alarm]) -> Iterator[Piece]:
         lang = self._lang
-        for alarm in self._alarms.get("", []):
-            yield ((f"! {one_line(alarm.text[lang])}", Tone.WARN),)
+        for alarm in shared:
+            yield f"! {one_line(alarm.text[lang])}", Tone.WARN
         unknown = list(dict.fromkeys(one_line(alarm.text[lang]) for alarm in panel.unknown))
-        if unknown and panel.rows:
-            yield ((f"? {words.CANNOT_TELL[lang].format(what='; '.join(unknown[:4]))}", Tone.UNKNOWN),)
+        if not panel.rows:
+            yield from ((f"? {text}", Tone.UNKNOWN) for text in unknown)
+            return
+        by_columns: dict[tuple[Text, ...], list[str]] = {}
+        for row in panel.rows:
+            if row.shown.status is Status.LIVE and row.engines and (absent := not_exported(row)):
+                by_columns.setdefault(absent, []).append(row.replica)
+        for absent, names in by_columns.items():
+            who = words.EVERY_REPLICA[lang] if len(names) == len(panel.rows) else _some(names)
+            what = words.listed((head[lang] for head in absent), lang)
+            yield f"? {words.NOT_ON_PAGE[lang].format(who=who, what=what)}", Tone.UNKNOWN
+        if unknown:
+            for text in unknown if self._zoomed else [words.one_after_another(unknown, lang)]:
+                yield f"? {words.CANNOT_TELL[lang].format(what=text)}", Tone.UNKNOWN
 
-    def _drawn(self, live: Live, now: float) -> dict[str, Line]:
-        """The charts, a key for each of their lines."""
-        rings = live.vllm.totals
-        seconds = HISTORY_SECONDS / CHART_COLUMNS
-        ended = (now // seconds + 1) * seconds
-        began = ended - HISTORY_SECONDS
-        lines: dict[str, Line] = {}
-        for number, (title, column, factor, top) in enumerate(_CHARTS):
-            values = [
-                None if value is None else value * factor
-                for value in rings.downsample(column, began, ended, CHART_COLUMNS)
-            ]
-            lines[f"chart {number} gap"] = BLANK
-            drawn = chart(
-                title[self._lang], values, CHART_COLUMNS + AXIS_CELLS, CHART_ROWS, top=top, began=began, ended=now
-            )
-            for place, line in enumerate(drawn):
-                lines[f"chart {number} {place}"] = line
+    def _drawn(self, width: int) -> list[Line]:
+        """All charts for a width, one or two abreast."""
+        live, panel = self._live, self._panel
+        if live is None or panel is None:
+            return []
+        abreast = _abreast(width)
+        room = (width - 2) // abreast - (abreast - 1) * 2
+        cells = min(max(room - AXIS_CELLS, 8), _MOST_CELLS)
+        drawn: list[list[Line]] = []
+        for title, column, factor, top in _CHARTS:
+            series = series_of(live.vllm.totals, column, self._now, cells, seconds=CHART_SECONDS, factor=factor)
+            now = _now(panel.totals, column, self._lang)
+            drawn.append(chart(title[self._lang], now, series, room, _chart_rows(width), top=top))
+        lines: list[Line] = []
+        for number in range(0, len(drawn), abreast):
+            beside = zip(*drawn[number : number + abreast], strict=True)
+            lines += [tuple(piece for part in parts for piece in (*part, ("  ", Tone.PLAIN))) for parts in beside]
         return lines
 
 
-def _number(value: Number, form: str = "{:,.0f}", factor: float = 1.0) -> Piece:
+def _abreast(width: int) -> int:
+    return 2 if width >= TWO_CHARTS_FROM else 1
+
+
+def _chart_rows(width: int) -> int:
+    return TALL_CHART_ROWS if width >= TALL_FROM else CHART_ROWS
+
+
+def _trouble(row: ReplicaRow, alarms: int) -> tuple[int, int, str]:
+    """Who does not answer before who is in trouble, before the others."""
+    order = {Status.UNKNOWN: 0, Status.LOST: 0, Status.LATE: 1, Status.LIVE: 1}
+    return order[row.shown.status], -alarms - (row.doubt is not None), row.replica
+
+
+def _beneath(trail: Trail, lang: Lang) -> str:
+    """The worst that stands against node, host or GPU under a replica, `gpu-03:5 hardware thermal slowdown`."""
+    for name in trail.hosts:
+        if name in trail.beliefs:
+            return trail.beliefs[name][lang]
+        for mark in trail.marks.get(name, ()):
+            if mark.severity is not Severity.INFO and mark.kind not in ("late", "unseen"):
+                return f"{gpu_names(name, mark.gpus) if mark.gpus else name} {mark.text[lang]}"
+    return ""
+
+
+def _words(row: ReplicaRow, alarms: list[Alarm], hint: str | None, lang: Lang) -> Iterator[Piece]:
+    """What is to be said of a replica beside its numbers, the most important first."""
+    if row.shown.status in (Status.LATE, Status.LOST):
+        yield how_old(row.shown, lang), Tone.WARN
+    if hint is not None:
+        yield hint, Tone.WARN
+    yield from ((f"! {one_line(alarm.text[lang])}", Tone.WARN) for alarm in alarms)
+    if row.doubt is not None:
+        yield f"? {one_line(row.doubt[lang])}", Tone.UNKNOWN
+    if row.restarted:
+        yield f"! {words.RESTARTED[lang]}", Tone.WARN
+
+
+def _packed(pieces: list[Piece], width: int) -> Iterator[Line]:
+    """Pieces put side by side, as many on each line as fit."""
+    line: list[Piece] = []
+    for text, tone in pieces:
+        if line and width_of(tuple(line)) + 2 + cell_len(text) > width:
+            yield tuple(line)
+            line = []
+        line.append((f"  {text}" if line else text, tone))
+    if line:
+        yield tuple(line)
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(one_line(name) for name in names[:MOST_NAMES])
+    return listed if len(names) <= MOST_NAMES else f"{listed} +{len(names) - MOST_NAMES}"
+
+
+def _now(totals: Totals, column: VllmColumn, lang: Lang) -> Piece:
+    """The value of now in a chart's title; why there is none, where there is none."""
+    value: Value
+    form, factor = "{:,.0f}", 1.0
+    if column is VllmColumn.GENERATION:
+        value = totals.generation_per_s.value
+    elif column is VllmColumn.TTFT_P95:
+        value = totals.ttft.quantiles.p95
+    elif column is VllmColumn.ITL_P95:
+        value = totals.itl.quantiles.p95
+    elif column is VllmColumn.KV:
+        value, form, factor = totals.kv.value, "{:.0f}", 100.0
+    else:
+        value = (totals.running if column is VllmColumn.RUNNING else totals.waiting).value
+    text, tone = told(value, form, factor)
     if isinstance(value, Absent):
-        return "?", Tone.UNKNOWN
-    return form.format(value.value * factor), Tone.PLAIN
-
-
-def _share(value: Number, warn: float | None = None) -> Piece:
-    if isinstance(value, Absent):
-        return "?", Tone.UNKNOWN
-    high = warn is not None and value.value >= warn
-    return f"{value.value * 100:.0f}%{' !' if high else ''}", Tone.WARN if high else Tone.PLAIN
-
-
-def _seconds(value: Present[Estimate] | Absent) -> Piece:
-    """Milliseconds; `≥` where the histogram's last bucket holds it."""
-    if isinstance(value, Absent):
-        return "-", Tone.DIM
-    estimate = value.value
-    return f"{'≥' if estimate.at_least else ''}{estimate.value * 1000:,.0f}", Tone.PLAIN
-
-
-def _total(total: Total, form: str = "{:,.0f}", factor: float = 1.0) -> Piece:
-    text, tone = _number(total.value, form, factor)
-    return (text, tone) if total.whole or tone is Tone.UNKNOWN else (f"≥{text}", Tone.WARN)
-
-
-def _latency(latency: Latency, pick: Callable[[Quantiles], Present[Estimate] | Absent]) -> Piece:
-    return _seconds(pick(latency.quantiles))
-
-
-KV_WARN = 0.9
-"""Share of KV blocks in use from which on vLLM preempts under load (document: below 90 %)."""
-
-COLUMNS: tuple[Column, ...] = (
-    Column(words.RUN, 5, 10, lambda r: _number(r.running), lambda p: _total(p.totals.running)),
-    Column(words.WAIT, 5, 10, lambda r: _number(r.waiting), lambda p: _total(p.totals.waiting)),
-    Column(Text("KV", "KV"), 6, 9, lambda r: _share(r.kv, KV_WARN), lambda p: _share(p.totals.kv.value, KV_WARN)),
-    Column(words.GEN, 9, 9, lambda r: _number(r.generation_per_s), lambda p: _total(p.totals.generation_per_s)),
-    Column(words.PROMPT, 8, 4, lambda r: _number(r.prompt_per_s), lambda p: _total(p.totals.prompt_per_s)),
-    Column(words.PER_S, 6, 6, lambda r: _labelled(r.finished_per_s), lambda p: _labelled(p.totals.finished_per_s)),
-    Column(Text("TTFT p50", "TTFT p50"), 8, 6, lambda r: _seconds(r.ttft.p50),
-           lambda p: _latency(p.totals.ttft, lambda q: q.p50)),
-    Column(Text("p95 ms", "p95 ms"), 7, 8, lambda r: _seconds(r.ttft.p95),
-           lambda p: _latency(p.totals.ttft, lambda q: q.p95)),
-    Column(Text("p99", "p99"), 7, 5, lambda r: _seconds(r.ttft.p99),
-           lambda p: _latency(p.totals.ttft, lambda q: q.p99)),
-    Column(Text("ITL p95", "ITL p95"), 7, 7, lambda r: _seconds(r.itl.p95),
-           lambda p: _latency(p.totals.itl, lambda q: q.p95)),
-    Column(Text("E2E p95", "E2E p95"), 8, 3, lambda r: _seconds(r.e2e.p95),
-           lambda p: _latency(p.totals.e2e, lambda q: q.p95)),
-    Column(words.QUEUE, 9, 3, lambda r: _seconds(r.queue.p95), lambda p: _latency(p.totals.queue, lambda q: q.p95)),
-    Column(words.PREEMPT, 9, 7, lambda r: _number(r.preemptions_per_min, "{:.1f}"),
-           lambda p: _total(p.totals.preemptions_per_min, "{:.1f}")),
-    Column(words.REJECT, 8, 2, lambda r: _number(r.rejections_per_min, "{:.1f}"),
-           lambda p: _total(p.totals.rejections_per_min, "{:.1f}")),
-    Column(words.HIT, 8, 2, lambda r: _share(r.prefix_hit_share), lambda p: ("", Tone.PLAIN)),
-)  # fmt: skip
-
-
-def _labelled(value: Labelled) -> Piece:
-    """Requests that finished each second, for whatever reason."""
-    if isinstance(value, Absent):
-        return "?", Tone.UNKNOWN
-    return f"{sum(value.value.values()):,.1f}", Tone.PLAIN
-
-
-def fitting(room: int) -> list[Column]:
-    """The columns for which there is room, in order; some room is left for words at the end."""
-    wanted = sorted(COLUMNS, key=lambda column: -column.weight)
-    left = room - (24 if room > 90 else 0)
-    chosen: set[int] = set()
-    for column in wanted:
-        if column.cells + 1 > left:
-            break
-        chosen.add(COLUMNS.index(column))
-        left -= column.cells + 1
-    return [column for number, column in enumerate(COLUMNS) if number in chosen]
-
-
-def _right(text: str, cells: int) -> str:
-    return " " * max(0, cells - cell_len(text)) + text
-
-
-def _cell(piece: Piece, cells: int) -> Piece:
-    text, tone = piece
-    return f" {_right(text, cells)}", tone
+        return f"{text} {value.text[lang]}", tone
+    return text, Tone.STRONG

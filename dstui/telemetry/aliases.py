@@ -43,6 +43,7 @@ class Thing(StrEnum):
     FINISHED = "finished"
     REJECTIONS = "rejections"
     CACHE_CONFIG = "cache_config"
+    SLEEP_STATE = "sleep_state"
     TTFT = "ttft"
     ITL = "itl"
     TPOT = "tpot"
@@ -73,7 +74,9 @@ LABELLED: dict[Thing, tuple[str, str]] = {
 }
 """Counters that are kept apart by a label. `request_success` counts aborts and errors, too."""
 
-INFO: dict[Thing, str] = {Thing.CACHE_CONFIG: "cache_config_info"}
+INFO: dict[Thing, str] = {Thing.CACHE_CONFIG: "cache_config_info", Thing.SLEEP_STATE: "engine_sleep_state"}
+"""Read for their labels. Through Ray they are all that an engine shows before its first request; the sleep state names
+its model, too."""
 
 HISTOGRAMS: dict[Thing, tuple[str, ...]] = {
     Thing.TTFT: ("time_to_first_token_seconds",),

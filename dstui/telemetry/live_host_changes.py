@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,6 +11,11 @@ from dstui.telemetry.host import GpuSample, HostSample
 from dstui.telemetry.live_log import LiveEvent, Severity
 from dstui.telemetry.live_status import Pulse
 from dstui.telemetry.live_xids import gpu_of, severity, told
+
+SAME_XID_SECONDS = 5.0
+"""A stream that begins anew reckons the times of the kernel's log anew; they differ by what the clock was set since."""
+
+_XIDS_REMEMBERED = 128
 
 HARMLESS_REASONS = frozenset({"gpu_idle", "applications_clocks_setting"})
 """Clock event reasons that say nothing against a GPU (x.throttle: idle and application clocks)."""
@@ -83,7 +89,18 @@ def index_ranges(indexes: Iterable[int]) -> str:
 class HostChanges:
     """What was told already. `sampled` gives each change once; what one sample does to several GPUs is one change."""
 
-    __slots__ = ("_ecc", "_expected", "_hot", "_name", "_oom", "_source", "_throttled", "_uuids", "_working", "_xid_at")
+    __slots__ = (
+        "_ecc",
+        "_expected",
+        "_hot",
+        "_name",
+        "_oom",
+        "_source",
+        "_throttled",
+        "_uuids",
+        "_working",
+        "_xids_told",
+    )
 
     def __init__(self, name: str, expected_gpus: int | None) -> None:
         self._name = name
@@ -95,7 +112,7 @@ class HostChanges:
         self._oom: float | None = None
         self._uuids: dict[int, str] = {}
         self._working: dict[str, int] | None = None
-        self._xid_at = 0.0
+        self._xids_told: dict[tuple[str, int], float] = {}
 
     def sampled(
         self, at: float, before: HostSample | None, now: HostSample, pulse: Pulse, odd: bool
@@ -126,11 +143,13 @@ class HostChanges:
 
     def _xids(self, at: float, now: HostSample) -> Iterator[LiveEvent]:
         """The driver's errors that were not told yet; those of the hour before the stream began are told as well."""
-        known_until = self._xid_at
         for xid in now.xids or ():
-            if xid.at <= known_until:
+            before = self._xids_told.get((xid.pci, xid.number), -math.inf)
+            if xid.at <= before + SAME_XID_SECONDS:
                 continue
-            self._xid_at = max(self._xid_at, xid.at)
+            self._xids_told[xid.pci, xid.number] = xid.at
+            if len(self._xids_told) > _XIDS_REMEMBERED:
+                del self._xids_told[min(self._xids_told, key=self._xids_told.__getitem__)]
             gpu = gpu_of(xid, now.gpus)
             words = told(xid)
             when = time.strftime("%H:%M:%S", time.localtime(xid.at))

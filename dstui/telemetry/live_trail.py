@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dstui.model import Text
 from dstui.telemetry.host import HostSample
 from dstui.telemetry.live import Live
-from dstui.telemetry.live_marks import mark_text, marks_of
+from dstui.telemetry.live_marks import Mark, mark_text, marks_of
 from dstui.telemetry.live_ray import RayView, host_by_address
 from dstui.telemetry.live_status import Shown, shown
-from dstui.telemetry.ray import Deployment, RayNode, Replica
+from dstui.telemetry.ray import Application, Deployment, RayNode, Replica
+from dstui.telemetry.vllm_alarms import Alarm
 from dstui.telemetry.vllm_panel import VllmPanel
 from dstui.telemetry.vllm_row import ReplicaRow
 
 XID_CHECK = "x.gpu-xid"
-"""The check whose findings have a host's XIDs: they stand in the kernel's log, not in a stream of samples."""
+"""The check whose findings have a host's XIDs too: older ones, and where the stream may not read the kernel's log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,22 @@ class TrailGpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What Ray Serve knows of the replica."""
+
+    application: Application
+    deployment: Deployment
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
 class Trail:
     """`hosts` are inventory names, the replica's own first; empty when nothing tells where it runs.
 
     `matched`: the GPUs hold processes of the replica; else they are all GPUs of its hosts, and `how` says why.
-    `shown` is of the first host. `reasons` are what stands against replica, node, host and GPUs, the replica's first.
-    XIDs of the hosts are in the findings of `XID_CHECK`.
+    `shown` is of the first host. `row` is the replica in the vLLM panel, `served` in Ray Serve; None: not there.
+    `alarms` are the replica's, `beliefs` what Ray is wrong about by host, `marks` what stands out by host, without
+    that of GPUs which are others'. `reasons` is all of it as sentences, the replica's first.
     """
 
     replica: str
@@ -45,8 +56,21 @@ class Trail:
     gpus: tuple[TrailGpu, ...]
     matched: bool
     how: Text
-    reasons: tuple[Text, ...]
     shown: Shown | None
+    row: ReplicaRow | None = None
+    served: Served | None = None
+    alarms: tuple[Alarm, ...] = ()
+    beliefs: Mapping[str, Text] = field(default_factory=dict)
+    marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> tuple[Text, ...]:
+        found = [alarm.text for alarm in self.alarms]
+        for name in self.hosts:
+            found += [self.beliefs[name]] if name in self.beliefs else []
+            texts = (mark_text(mark) for mark in self.marks.get(name, ()))
+            found += [Text(f"{name}: {text.en}", f"{name}：{text.zh}") for text in texts]
+        return tuple(found)
 
 
 _BY_PID = Text("matched by process id", "按进程号匹配")
@@ -69,9 +93,10 @@ def follow(live: Live, replica: str, panel: VllmPanel, ray: RayView, now: float)
     home = _host(live, row, replica, by_address)
     nodes = {node.node_id: node for node in ray.nodes.value or ()}
     served = _served(ray, replica, home, nodes, by_address)
-    node = _node(served, nodes, home, by_address)
-    hosts = _hosts(home, served, node, nodes, by_address)
-    pids = _pids(ray, served, nodes)
+    copy = served.replica if served is not None else None
+    node = _node(copy, nodes, home, by_address)
+    hosts = _hosts(home, copy, node, nodes, by_address)
+    pids = _pids(ray, copy)
     samples = {name: _current(live, name, now) for name in hosts}
     gpus, matched = _gpus(samples, pids)
     return Trail(
@@ -82,8 +107,12 @@ def follow(live: Live, replica: str, panel: VllmPanel, ray: RayView, now: float)
         gpus=gpus,
         matched=matched,
         how=_how(hosts, samples, pids, matched),
-        reasons=tuple(_reasons(live, panel, ray, replica, hosts, gpus if matched else None, now)),
         shown=shown(live.hosts[hosts[0]].pulse, now) if hosts and hosts[0] in live.hosts else None,
+        row=row,
+        served=served,
+        alarms=tuple(alarm for alarm in panel.raised if alarm.replica == replica),
+        beliefs={name: ray.beliefs[name] for name in hosts if name in ray.beliefs},
+        marks=_marks(live, hosts, gpus if matched else None, now),
     )
 
 
@@ -102,17 +131,22 @@ def _host(live: Live, row: ReplicaRow | None, replica: str, by_address: Mapping[
 
 def _served(
     ray: RayView, replica: str, home: str | None, nodes: Mapping[str, RayNode], by_address: Mapping[str, str]
-) -> Replica | None:
-    """The Serve replica: by its id in the name; else the only one on the host."""
-    applications = ray.serve.value.applications if ray.serve.value is not None else ()
-    deployments: list[Deployment] = [each for app in applications for each in app.deployments]
-    every = [each for deployment in deployments for each in deployment.replicas]
+) -> Served | None:
+    """In Ray Serve: by its id in the name; else the only one on the host."""
+    every = list(_every(ray))
     suffix = replica.rpartition("/")[2]
     for each in every:
-        if each.replica_id and suffix.endswith(each.replica_id):
+        if each.replica.replica_id and suffix.endswith(each.replica.replica_id):
             return each
-    here = [each for each in every if home is not None and home in _places(each, nodes, by_address)]
+    here = [each for each in every if home is not None and home in _places(each.replica, nodes, by_address)]
     return here[0] if len(here) == 1 else None
+
+
+def _every(ray: RayView) -> Iterator[Served]:
+    for application in ray.serve.value.applications if ray.serve.value is not None else ():
+        for deployment in application.deployments:
+            for replica in deployment.replicas:
+                yield Served(application, deployment, replica)
 
 
 def _places(served: Replica, nodes: Mapping[str, RayNode], by_address: Mapping[str, str]) -> list[str]:
@@ -148,22 +182,17 @@ def _hosts(
     return tuple(dict.fromkeys(places))
 
 
-def _pids(ray: RayView, served: Replica | None, nodes: Mapping[str, RayNode]) -> tuple[int, ...]:
+def _pids(ray: RayView, served: Replica | None) -> tuple[int, ...]:
     """The replica's own process, and the actors on its nodes, of which vLLM's workers are some."""
     if served is None:
         return ()
     places = {served.node_id, *served.spans}
-    others = [each for each in _replicas(ray) if each.replica_id != served.replica_id]
+    others = [each.replica for each in _every(ray) if each.replica.replica_id != served.replica_id]
     # Where two replicas share a node, nothing tells whose worker an actor is.
     shared = any(places & {each.node_id, *each.spans} for each in others)
     actors = () if shared else ray.actors.value or ()
     found = [served.pid, *(actor.pid for actor in actors if actor.node_id in places)]
     return tuple(dict.fromkeys(pid for pid in found if pid))
-
-
-def _replicas(ray: RayView) -> Sequence[Replica]:
-    applications = ray.serve.value.applications if ray.serve.value is not None else ()
-    return [each for app in applications for deployment in app.deployments for each in deployment.replicas]
 
 
 def _current(live: Live, name: str, now: float) -> HostSample | None:
@@ -196,27 +225,17 @@ def _how(
     return _NOT_THERE if pids else _NO_PID
 
 
-def _reasons(
-    live: Live,
-    panel: VllmPanel,
-    ray: RayView,
-    replica: str,
-    hosts: tuple[str, ...],
-    gpus: tuple[TrailGpu, ...] | None,
-    now: float,
-) -> list[Text]:
-    """Alarms of the replica, then what stands out of its hosts; marks of GPUs that are not its own are left out."""
-    found = [alarm.text for alarm in panel.raised if alarm.replica == replica]
+def _marks(
+    live: Live, hosts: Sequence[str], gpus: tuple[TrailGpu, ...] | None, now: float
+) -> dict[str, tuple[Mark, ...]]:
+    """What stands out of the hosts; marks of GPUs that are not the replica's own are left out."""
     norm = live.grid_cache.norm_now(live.hosts.values(), now)
+    found: dict[str, tuple[Mark, ...]] = {}
     for name in hosts:
-        if name in ray.beliefs:
-            found.append(ray.beliefs[name])
         fold = live.hosts.get(name)
         if fold is None:
             continue
         own = {gpu.index for gpu in gpus if gpu.host == name} if gpus is not None else None
-        for mark in marks_of(fold, shown(fold.pulse, now), norm):
-            if own is None or not mark.gpus or own.intersection(mark.gpus):
-                text = mark_text(mark)
-                found.append(Text(f"{name}: {text.en}", f"{name}：{text.zh}"))
+        marks = marks_of(fold, shown(fold.pulse, now), norm)
+        found[name] = tuple(mark for mark in marks if own is None or not mark.gpus or own.intersection(mark.gpus))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from dstui.model import Text
@@ -77,6 +77,11 @@ class VllmFold:
                 events += self._alarms(at, panel)
         return events
 
+    def served(self, replica_ids: Iterable[str], at: float) -> None:
+        """The replicas that Ray Serve has: those that it has no more are lost, whatever their node's page says."""
+        self._lost |= self._fleet.served(replica_ids, at)
+        self.version += 1
+
     def panel(self, now: float) -> VllmPanel:
         """The panel, at most a second old while nothing new was heard, or where there are many replicas."""
         kept = self._panel
@@ -93,7 +98,9 @@ class VllmFold:
 
     def _answering(self, record: Record) -> Iterator[LiveEvent]:
         name = record.source.removeprefix(SOURCE)
-        if record.kind is RecordKind.LOST and name not in self._lost:
+        if self._fleet.is_gone(record):
+            self._lost.add(name)
+        elif record.kind is RecordKind.LOST and name not in self._lost:
             self._lost.add(name)
             why = loss_of(record.at, record.data).why
             what = Text(f"gives no metrics: {why.en}", f"无法获取指标：{why.zh}")

@@ -2,9 +2,9 @@
 # Installs what `make test-real` needs on Debian or Ubuntu. Does nothing, quickly, when all of it is there.
 set -eu
 
-packages='fuse3 gcc iproute2 iptables iputils-ping libc6-dev nftables openssh-client openssh-server procps python3 sshfs
-sudo tmux util-linux'
-tools='cc fusermount3 ip iptables-save nft nsenter pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare visudo'
+packages='fuse3 gcc iproute2 iptables iputils-ping libc6-dev libnuma1 nftables openssh-client openssh-server procps
+python3 sshfs sudo tmux util-linux'
+tools='cc fusermount3 ip iptables-save lscpu nft nsenter pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare visudo'
 
 if [ "$(id -u)" != 0 ]; then
   echo "test-real: needs root: it makes network namespaces, mounts and a bridge. Run: sudo make test-real" >&2
@@ -14,6 +14,8 @@ fi
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 missing=
 for tool in $tools; do command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"; done
+# vLLM's own libraries need it.
+ldconfig -p | grep -q 'libnuma\.so\.1 ' || missing="$missing libnuma.so.1"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -16,7 +17,9 @@ from dstui.model import Reason
 from dstui.telemetry import host as host_sample
 from dstui.telemetry import live_views, live_xids
 from dstui.telemetry.live import Live
+from dstui.telemetry.live_host_changes import HostChanges
 from dstui.telemetry.live_log import Severity
+from dstui.telemetry.live_status import Pulse
 from dstui.telemetry.record import Record, RecordKind
 from dstui.telemetry.watched import Watched
 
@@ -66,6 +69,90 @@ def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     assert isinstance(missing, dict)
     assert missing["reason"]
     assert watch.look() == found, "it is not asked again at once"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (errno.EPERM, "EPERM: /dev/kmsg: Operation not permitted"),  # kernel.dmesg_restrict without the capability
+        (errno.EACCES, "EACCES: /dev/kmsg: Permission denied"),  # the device's own mode
+    ],
+)
+def test_who_may_not_read_the_log_is_told_why_and_asked_again_later(
+    error: int, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(path: str, flags: int) -> int:
+        tries.append(path)
+        raise OSError(error, os.strerror(error))
+
+    tries: list[str] = []
+    now = [T]
+    monkeypatch.setattr("dstui.gather.collector.kmsg.os.open", refuse)
+    monkeypatch.setattr("dstui.gather.collector.kmsg.time.time", lambda: now[0])
+    watch = kmsg.XidWatch()
+    assert watch.look() == {"xids": None, "xid_missing": {"reason": "permission", "why": why}}
+    now[0] += kmsg.RETRY_SECONDS - 1
+    watch.look()
+    assert len(tries) == 1
+    monkeypatch.undo()
+    allowed = tmp_path / "kmsg"
+    allowed.write_bytes(b"")
+    watch = kmsg.XidWatch(str(allowed))
+    assert watch.look() == {"xids": [], "xid_missing": None}, "none, which is not the same as not known"
+
+
+def test_records_that_were_overwritten_are_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A flood of other messages: the kernel answers EPIPE once, then goes on with the oldest that it still has."""
+    path = tmp_path / "kmsg"
+    path.write_bytes(b"")
+    answers: list[bytes | OSError] = [
+        recent(48), BrokenPipeError(), b"\xff\x00garbled", recent(79), BlockingIOError(),
+    ]  # fmt: skip
+
+    def read(descriptor: int, size: int) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("dstui.gather.collector.kmsg.os.read", read)
+    xids = kmsg.XidWatch(str(path)).look()["xids"]
+    assert isinstance(xids, list)
+    assert [xid["xid"] for xid in xids] == [48, 79]
+
+
+def test_a_log_that_breaks_off_is_not_known_any_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_bytes(b"")
+    watch = kmsg.XidWatch(str(path))
+    assert watch.look()["xids"] == []
+
+    def fail(descriptor: int, size: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("dstui.gather.collector.kmsg.os.read", fail)
+    watch.look()
+    found = watch.look()
+    assert found["xids"] is None
+    assert found["xid_missing"] == {"reason": "cannot-tell", "why": f"EIO: {path}: Input/output error"}
+
+
+def test_only_the_newest_of_the_last_hour_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_bytes(b"")
+    old = int((kmsg.uptime() - kmsg.KEPT_SECONDS - 60) * 1e6)
+    answers = [b"3,1,%d,-;NVRM: Xid (PCI:0000:4e:00): 31, pid=1\n" % old] if old > 0 else []
+    answers += [recent(number) for number in range(100, 100 + kmsg.MOST_XIDS + 4)]
+
+    def read(descriptor: int, size: int) -> bytes:
+        if not answers:
+            raise BlockingIOError
+        return answers.pop(0)
+
+    monkeypatch.setattr("dstui.gather.collector.kmsg.os.read", read)
+    xids = kmsg.XidWatch(str(path)).look()["xids"]
+    assert isinstance(xids, list)
+    assert [xid["xid"] for xid in xids] == list(range(104, 104 + kmsg.MOST_XIDS))
 
 
 def test_records_are_kept_and_more_are_read_as_they_come(tmp_path: Path) -> None:
@@ -126,6 +213,26 @@ def test_a_new_xid_is_told_once_with_its_gpu(number: int, severity: Severity) ->
     told = [row for row in live_views.events(watching) if "XID" in row.text.en]
     assert [(row.severity, row.text.en.split(" ")[0], row.count) for row in told] == [(severity, "gpu-01:3", 1)]
     assert "0000:4e:00" in told[0].text.en
+
+
+def test_a_stream_that_begins_anew_tells_nothing_twice() -> None:
+    """It reckons the times anew from the host's clock, which was set a little since."""
+    watching = live(sample(xid(79, T - 60), xid(48, T - 60)), sample(xid(79, T - 59.2), xid(48, T - 60.7)))
+    assert sorted(row.text.en[9:15] for row in live_views.events(watching) if "XID" in row.text.en) == [
+        "XID 48",
+        "XID 79",
+    ]
+    watching.feed(Record(T + 2, "host:gpu-01", RecordKind.SAMPLE, sample(xid(79, T - 59.2), xid(79, T + 1))))
+    assert sum("XID 79" in row.text.en for row in live_views.events(watching)) == 2, "it happened again"
+
+
+def test_a_host_that_makes_xids_up_costs_no_memory() -> None:
+    changes = HostChanges("gpu-01", 1)
+    for number in range(400):
+        parsed = host_sample.parse(sample(xid(79, T + number, f"{number:04x}:00:00")))
+        told = changes.sampled(T + number, None, parsed, Pulse(1.0), odd=False)
+        assert sum("XID" in event.what.en for event in told) == 1
+    assert len(changes._xids_told) <= 128
 
 
 def test_what_the_hardware_did_is_marked_and_what_a_program_did_is_not() -> None:
