@@ -56,6 +56,7 @@ class Live:
         self.log = EventLog()
         self.fleet = Rings(len(FleetColumn), round(HISTORY_SECONDS / _FLEET_SECONDS))
         self.grid_cache = GridCache()
+        self._lost: tuple[int, float, Mapping[str, HostLoss]] = (-1, 0.0, {})
         self.fed_at: float | None = None
 
     def feed(self, record: Record) -> None:
@@ -103,7 +104,12 @@ class Live:
 
     def losses(self, now: float) -> Mapping[str, HostLoss]:
         """The hosts that spoke once and do not any more, and those that answer and have no raylet any more."""
-        found = {host: HostLoss(at, silent=False) for host, at in self.ray.raylets_gone().items()}
+        if self._lost[:2] != (self.version, now):
+            self._lost = self.version, now, self._losses_at(now)
+        return self._lost[2]
+
+    def _losses_at(self, now: float) -> Mapping[str, HostLoss]:
+        found: dict[str, HostLoss] = {host: HostLoss(at, silent=False) for host, at in self.ray.raylets_gone().items()}
         for name, fold in self.hosts.items():
             pulse = fold.pulse
             if pulse.sample_at is not None and pulse.status(now) in (Status.LOST, Status.UNKNOWN):
@@ -119,6 +125,7 @@ class Live:
         if source.startswith(_HOST_PREFIX):
             fold = self._host(source.removeprefix(_HOST_PREFIX))
             events = fold.sampled(record) if record.kind is RecordKind.SAMPLE else fold.lost(record)
+            self.grid_cache.take(fold, record.at)
         elif source == RAY:
             events = self.ray.feed(record)
             if (replicas := self.ray.replica_ids(record)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -82,6 +82,19 @@ class GridCache:
     norm_at: float | None = None
     likenesses: dict[object, int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    looked: tuple[int, float, list[GridRow]] = (-1, 0.0, [])
+
+    def all_rows(self, folds: Collection[HostFold], version: int, now: float) -> list[GridRow]:
+        """The rows of all hosts; the same list for whoever looks at the same `version` of them at the same moment."""
+        if self.looked[:2] != (version, now):
+            norm = self.norm_now(folds, now)
+            self.looked = version, now, [self.row(fold, norm, now) for fold in folds]
+        return self.looked[2]
+
+    def take(self, fold: HostFold, now: float) -> None:
+        """A host has spoken: its row is made at once, so that a look at a thousand does not have to make them all."""
+        if self.norm_at is not None:
+            self.row(fold, self.norm, now)
 
     def norm_now(self, folds: Collection[HostFold], now: float) -> Norm:
         """The fleet's medians, at most a second old."""
@@ -141,19 +154,16 @@ class GridCache:
 
 
 def build(
-    folds: Iterable[HostFold],
-    cache: GridCache,
-    now: float,
+    every: list[GridRow],
+    norm: Norm,
     sort: GridSort = GridSort.TROUBLE,
     filter: str = "",
     *,
     fold: bool = True,
     only_marked: bool = False,
 ) -> GridView:
-    """The grid at `now`. `filter` words must all be in the host's name or in what stands out, in either language."""
-    every = list(folds)
-    norm = cache.norm_now(every, now)
-    rows = [cache.row(each, norm, now) for each in every]
+    """The grid. `filter` words must all be in the host's name or in what stands out, in either language."""
+    rows = list(every)
     counts: dict[Status, int] = {}
     for row in rows:
         status = row.shown.status

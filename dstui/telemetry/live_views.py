@@ -14,9 +14,7 @@ from dstui.telemetry.vllm_panel import VllmPanel
 
 def strip(live: Live, now: float) -> StripView:
     """The line under the checklist."""
-    cache = live.grid_cache
-    norm = cache.norm_now(live.hosts.values(), now)
-    rows: list[GridRow] = [cache.row(fold, norm, now) for fold in live.hosts.values()]
+    rows = _rows(live, now)
     ray = ray_view(live, now)
     return StripView(
         live_strip.gpu_line(rows),
@@ -24,6 +22,10 @@ def strip(live: Live, now: float) -> StripView:
         live_strip.serve_line(ray.serve),
         live_strip.vllm_line(vllm_view(live, now), live.watched),
     )
+
+
+def _rows(live: Live, now: float) -> list[GridRow]:
+    return live.grid_cache.all_rows(live.hosts.values(), live.version, now)
 
 
 def grid(
@@ -36,7 +38,7 @@ def grid(
     only_marked: bool = False,
 ) -> GridView:
     """Hosts × GPUs. `fold` puts hosts that are alike into one row; `only_marked` leaves those out that are as usual."""
-    return live_grid.build(live.hosts.values(), live.grid_cache, now, sort, filter, fold=fold, only_marked=only_marked)
+    return live_grid.build(_rows(live, now), live.grid_cache.norm, sort, filter, fold=fold, only_marked=only_marked)
 
 
 def ray_view(live: Live, now: float) -> RayView:
