@@ -151,6 +151,9 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     _language(demo)
     demo.add_argument("--hosts", type=int, default=8, metavar="N", help="how many hosts (1 to 64)")
     demo.add_argument("--headless", action="store_true", help="run once and print, like `dstui run`")
+    demo.add_argument("--watch", action="store_true", help="stream what the fleet does, like `dstui watch`")
+    demo.add_argument("--record", type=Path, metavar="FILE", help="with --watch: keep everything, for `dstui replay`")
+    demo.add_argument("--seconds", type=float, metavar="N", help="with --watch: end by itself")
     demo.add_argument("--output", choices=["text", "json"], default="text")
 
 
@@ -301,6 +304,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     from dstui.demo import open_demo
 
     lang = _lang(arguments)
+    if arguments.watch:
+        from dstui import watch
+        from dstui.demo.watching import watching
+
+        wanted = watch.Wanted(arguments.output, arguments.record, arguments.seconds, lang)
+        return watch.watch_opened(watching(arguments.hosts), wanted)
     if arguments.headless:
         from dstui import headless
 

@@ -1,4 +1,4 @@
-"""The SSH server of the fleet, in a thread with an event loop of its own: one address of 127.0.0.0/8 per host."""
+"""The servers of the fleet, in a thread with an event loop of its own: one address of 127.0.0.0/8 per host."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import asyncssh
 
 from dstui.demo.cast import Character
+from dstui.demo.life import Life
 from dstui.demo.machine import Machine, build
-from dstui.demo.session import Exec
+from dstui.demo.serving import Serving, Sockets
 from dstui.demo.system import LOGIN
-from dstui.demo.together import Together
 from dstui.model import UsageError
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
+ACT_SECONDS = 2.0
+DASHBOARD_IP = "127.0.0.9"
+"""Of no host, like a proxy before the head: what the inventory says of the head's own ports stays as it is."""
 _TRIES = 16
-_BACKLOG = 128
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +49,47 @@ class Keys:
 
 @dataclass(slots=True)
 class Fleet:
-    """A running server. `machines` by host name; `port` is the same on every host's address."""
+    """The running servers. `machines` by host name; `port` is the SSH port on every host's address.
+
+    `dashboard_url` is Ray's, `backends` are the vLLM servers of the replicas; both empty until `start`. `clock` gives
+    seconds since the epoch: the fleet lives by it.
+    """
 
     characters: tuple[Character, ...]
     keys: Keys
+    clock: Callable[[], float] = time.time
     port: int = 0
+    dashboard_url: str = ""
+    backends: tuple[str, ...] = ()
     machines: Mapping[str, Machine] = field(default_factory=dict)
     _thread: threading.Thread | None = None
+    _serving: Serving | None = None
     _end: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Returns when every host can be connected to. Raises UsageError when that cannot be had here."""
-        sockets = _bound([(host.ssh_ip, host.traits.ssh_answers) for host in self.characters])
-        self.port = int(sockets[0].getsockname()[1])
-        self.machines = {
-            host.name: build(host, self.characters, ssh_port=self.port, authorized_key=self.keys.authorized)
-            for host in self.characters
-        }
+        life = Life(self.characters, began=self.clock())
+        ssh = _bound([(host.ssh_ip, host.traits.ssh_answers) for host in self.characters])
+        replicas = [copy.host for copy in life.copies]
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(_close, ssh)
+            web = _bound([(ip, True) for ip in (DASHBOARD_IP, *(host.ssh_ip for host in replicas))])
+            on_failure.pop_all()
+        self.port, web_port = (int(sockets[0].getsockname()[1]) for sockets in (ssh, web))
+        self.dashboard_url = f"http://{DASHBOARD_IP}:{web_port}"
+        self.backends = tuple(f"http://{host.ssh_ip}:{web_port}" for host in replicas)
+        serving = self._serving = Serving(life, self.keys.server, self.keys.client, self.clock)
+        self.machines = {host.name: self._machine(host, life) for host in self.characters}
+        serving.furnish(
+            self.machines, Sockets(ssh, web[0], dict(zip((h.name for h in replicas), web[1:], strict=True)))
+        )
         ready: Future[Callable[[], None]] = Future()
-        serving = _Serving({m.character.ssh_ip: m for m in self.machines.values()}, self.keys, sockets, ready)
-        self._thread = threading.Thread(target=asyncio.run, args=(serving.run(),), name="dstui-demo", daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(serving.run(ready),), name="dstui-demo", daemon=True)
         self._thread.start()
         try:
             self._end = ready.result(timeout=START_SECONDS)
         except (OSError, TimeoutError, asyncssh.Error) as error:
-            raise UsageError(f"the demo's SSH server did not start ({error or type(error).__name__})") from error
+            raise UsageError(f"the demo's servers did not start ({error or type(error).__name__})") from error
 
     def stop(self) -> None:
         """Ends every connection, closes every socket and waits for the thread. May be called again."""
@@ -76,121 +98,96 @@ class Fleet:
             self._thread.join(STOP_SECONDS)
             self._thread = None
 
+    def kill(self, host: str) -> None:
+        """The host loses power: its connections end and nothing answers there. From any thread but the fleet's own.
+
+        Raises UsageError for a host that is not of the fleet, and when the fleet does not run.
+        """
+        self._ask(self._known(host).kill(host))
+
+    def revive(self, host: str) -> None:
+        """The host has power again, and joins the cluster by itself. As `kill`."""
+        self._ask(self._known(host).revive(host))
+
+    def down(self) -> tuple[str, ...]:
+        """The hosts without power."""
+        return self._ask(self._running().down())
+
+    def busiest(self) -> str | None:
+        """The host that has most to do of those that can die without taking all of Ray along; None: only the head."""
+        return self._ask(self._running().busiest())
+
+    @property
+    def thread_id(self) -> int | None:
+        """The fleet's own thread, while it runs: how much of a core the simulation takes is measured by it."""
+        return self._thread.ident if self._thread is not None else None
+
+    def _machine(self, host: Character, life: Life) -> Machine:
+        return build(host, self.characters, ssh_port=self.port, authorized_key=self.keys.authorized, down=life.down)
+
+    def _running(self) -> Serving:
+        if self._serving is None or self._thread is None:
+            raise UsageError("the demo's fleet does not run")
+        return self._serving
+
+    def _known(self, host: str) -> Serving:
+        if host not in self.machines:
+            raise UsageError(f"{host}: no host of the demo's fleet")
+        return self._running()
+
+    def _ask(self, act: Coroutine[None, None, _T]) -> _T:
+        loop = self._running().loop
+        assert loop is not None
+        try:
+            asked = asyncio.run_coroutine_threadsafe(act, loop)
+        except RuntimeError:
+            act.close()
+            raise UsageError("the demo's fleet has ended") from None
+        try:
+            return asked.result(ACT_SECONDS)
+        except TimeoutError:
+            asked.cancel()
+            raise UsageError("the demo's fleet does not react") from None
+
 
 def _bound(places: Sequence[tuple[str, bool]]) -> list[socket.socket]:
-    """A socket on each address, all with the same port; those that shall not answer are bound all the same.
+    """A socket on each address, all with the same port; none of them listens. With each goes whether it ever will.
 
     Without a listener the kernel refuses connections, and as long as it is bound nothing else can answer there.
     """
+    first = places[0][0]
     for _ in range(_TRIES):
         with contextlib.ExitStack() as opened:
-            port = 0
+            try:
+                # A port that the kernel chose for a socket is given away when that stops listening; a named one stays.
+                port = _free_port(first)
+            except OSError as error:
+                raise UsageError(
+                    f"the demo needs loopback addresses such as {first}, which cannot be had here "
+                    f"({error.strerror}). It runs on Linux, where all of 127.0.0.0/8 is loopback."
+                ) from None
             try:
                 sockets = []
-                for ip, answers in places:
+                for ip, listens in places:
                     sock = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                    # To listen again while the kernel still remembers connections of before.
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, listens)
                     sock.bind((ip, port))
-                    port = sock.getsockname()[1]
-                    if answers:
-                        sock.listen(_BACKLOG)
                     sock.setblocking(False)
                     sockets.append(sock)
-            except OSError as error:
-                if port == 0:
-                    raise UsageError(
-                        f"the demo needs loopback addresses such as {places[0][0]}, which cannot be had here "
-                        f"({error.strerror}). It runs on Linux, where all of 127.0.0.0/8 is loopback."
-                    ) from None
+            except OSError:
                 continue
             opened.pop_all()
             return sockets
     raise UsageError("the demo found no port that is free on all of its loopback addresses; try again")
 
 
-@dataclass(slots=True)
-class _Serving:
-    """What the server's thread runs. `ready` gets the function that ends it."""
-
-    machines: Mapping[str, Machine]
-    keys: Keys
-    sockets: Sequence[socket.socket]
-    ready: Future[Callable[[], None]]
-    together: Together = field(default_factory=Together)
-    connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
-
-    async def run(self) -> None:
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        acceptors: list[asyncssh.SSHAcceptor] = []
-        try:
-            options = self._options()
-            for sock in self.sockets:
-                machine = self.machines[str(sock.getsockname()[0])]
-                if machine.character.traits.ssh_answers:
-                    acceptors.append(await asyncssh.listen(sock=sock, options=options))
-        except BaseException as error:
-            self.ready.set_exception(error)
-        else:
-
-            def end() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed already
-                    loop.call_soon_threadsafe(over.set)
-
-            self.ready.set_result(end)
-            await over.wait()
-        finally:
-            for acceptor in acceptors:
-                acceptor.close()
-            for sock in self.sockets:
-                sock.close()
-            ending = list(self.connections)
-            for connection in ending:
-                connection.abort()
-            for connection in ending:
-                await connection.wait_closed()
-
-    def _options(self) -> asyncssh.SSHServerConnectionOptions:
-        return asyncssh.SSHServerConnectionOptions(
-            server_factory=lambda: _Door(self),
-            server_host_keys=[self.keys.server],
-            encoding=None,
-            server_version="dstui-demo",
-            gss_host=None,
-            allow_scp=False,
-            agent_forwarding=False,
-            x11_forwarding=False,
-            line_editor=False,
-            compression_algs=None,
-            login_timeout=30,
-        )
+def _free_port(ip: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind((ip, 0))
+        return int(sock.getsockname()[1])
 
 
-class _Door(asyncssh.SSHServer):
-    """One connection: which host it came to, and who may log in there."""
-
-    def __init__(self, serving: _Serving) -> None:
-        self._serving = serving
-        self._machine: Machine | None = None
-        self._connection: asyncssh.SSHServerConnection | None = None
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._connection = conn
-        self._machine = self._serving.machines.get(str(conn.get_extra_info("sockname")[0]))
-        self._serving.connections.add(conn)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._connection is not None:
-            self._serving.connections.discard(self._connection)
-
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if self._machine is None or key != self._serving.keys.client.convert_to_public():
-            return False
-        return username == LOGIN or (username == "root" and self._machine.character.traits.root_login)
-
-    def session_requested(self) -> asyncssh.SSHServerSession[bytes] | bool:
-        return Exec(self._machine, self._serving.together) if self._machine is not None else False
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()

@@ -13,7 +13,8 @@ GPUS = 8
 NAME = "NVIDIA H100 80GB HBM3"
 _BUS = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")
 _NVSWITCHES = ("05", "06", "07", "08")
-_MEMORY = 85_520_809_984
+MEMORY = 85_520_809_984
+"""Bytes of one GPU, as NVML counts them."""
 _OPEN_MODULE_SINCE = 560
 """Driver branch from which on the open kernel module is the usual one."""
 _CUDA = {"580": (13, 0), "535": (12, 2)}
@@ -24,6 +25,11 @@ _LINKS = 18
 def serial(host: Character, gpu: int) -> str:
     """The UUID of a GPU, the same in every run."""
     return f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{host.name}.demo.dstui.invalid/{gpu}')}"
+
+
+def pci_address(gpu: int) -> str:
+    """The bus id of a GPU as NVML writes it."""
+    return f"00000000:{_BUS[gpu].upper()}:00.0"
 
 
 def _ceiling(host: Character) -> tuple[int, int]:
@@ -45,8 +51,8 @@ def nvml(host: Character) -> dict[str, object]:
 def _gpu(host: Character, n: int) -> dict[str, object]:
     warmth = share(f"{host.name} gpu {n}")
     return {
-        "index": n, "uuid": serial(host, n), "name": NAME, "memory_total": _MEMORY, "memory_used": 548_405_248,
-        "pci_bus_id": f"00000000:{_BUS[n].upper()}:00.0", "mig": 0, "cc": "9.0", "util": 0, "mem_util": 0,
+        "index": n, "uuid": serial(host, n), "name": NAME, "memory_total": MEMORY, "memory_used": 548_405_248,
+        "pci_bus_id": pci_address(n), "mig": 0, "cc": "9.0", "util": 0, "mem_util": 0,
         "temp": 27 + round(9 * warmth), "power_mw": 68_000 + round(9_000 * warmth), "power_limit_mw": 700_000,
         "clock_sm": 345, "clock_mem": 2_619, "event_reasons": 1, "ecc_mode": 1, "ecc_uncorrected_volatile": 0,
         "ecc_corrected_volatile": 0, "ecc_uncorrected_aggregate": 0,
@@ -86,7 +92,7 @@ def tools(host: Character) -> dict[str, Tool]:
     major, minor = _ceiling(host)
     driver = host.traits.driver
     rows = "".join(
-        f"{n}, {serial(host, n)}, {NAME}, {_MEMORY >> 20}, 00000000:{_BUS[n].upper()}:00.0, Disabled, 9.0, {driver}\n"
+        f"{n}, {serial(host, n)}, {NAME}, {MEMORY >> 20}, {pci_address(n)}, Disabled, 9.0, {driver}\n"
         for n in range(host.traits.gpus_answering)
     )
     banner = (

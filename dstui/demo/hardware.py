@@ -61,10 +61,15 @@ def processors() -> Layer:
     )
 
 
+def memory_total(gib: int) -> int:
+    """MemTotal in bytes of a host with `gib` GiB of modules: the kernel keeps about 2 % of them to itself."""
+    return gib * (1 << 20) * 983 // 1000 * 1024
+
+
 @cache
 def memory(gib: int) -> Layer:
-    """`gib` GiB of modules; the kernel keeps about 2 % of them to itself."""
-    total = gib * (1 << 20) * 983 // 1000
+    """`gib` GiB of modules."""
+    total = memory_total(gib) // 1024
     per_node = total // SOCKETS
     meminfo = (
         f"MemTotal:       {total} kB\nMemFree:        {total * 9 // 10} kB\nMemAvailable:   {total * 95 // 100} kB\n"

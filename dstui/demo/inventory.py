@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dstui.demo.cast import Character
 from dstui.demo.gpus import GPUS
 from dstui.demo.network import DATA_NET, MGMT_NET
+from dstui.demo.ray_serve import APPLICATION
 from dstui.demo.software import RUNTIME_PYTHON
 from dstui.demo.storage import RUNTIME_USER, SHARE, SOURCE
 from dstui.demo.system import LOGIN
+from dstui.demo.vllm_engine import MAX_NUM_SEQS
+from dstui.demo.vllm_page import MODEL
 
 CLUSTER = "demo-fleet"
 
 
-def inventory_yaml(hosts: Sequence[Character], *, port: int, identity: Path, known_hosts: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the fleet's Ray dashboard and its vLLM servers are, as URLs."""
+
+    dashboard: str
+    backends: Sequence[str]
+
+
+def inventory_yaml(
+    hosts: Sequence[Character], *, port: int, identity: Path, known_hosts: Path, served: Served | None = None
+) -> str:
     """The text of inventory.yaml. Hosts are dialled on loopback; their other addresses are for documentation only."""
     listed = "".join(
         f"  - {{name: {host.name}, group: gpu, roles: [{'head' if host.number == 1 else 'worker'}], "
         f"data_ip: {host.data_ip}, mgmt_ip: {host.mgmt_ip}, ssh: {{host: {host.ssh_ip}}}}}  # {host.story}\n"
         for host in hosts
     )
+    dashboard = f'  dashboard_url: "{served.dashboard}"\n' if served is not None else ""
     return f"""\
 # SIMULATED: the embedded fleet of `dstui demo`. None of these hosts exists.
 version: 1
@@ -41,9 +56,19 @@ hosts:
 {listed}network: {{cluster_cidrs: [{DATA_NET}, {MGMT_NET}]}}
 storage: {{shared_path: {SHARE}, source: "{SOURCE}", fs_types: [nfs4]}}
 runtime: {{mode: bare-metal, python: {RUNTIME_PYTHON}, user: {RUNTIME_USER}, docker_required: true}}
-model: {{path: {SHARE}/models/deepseek-llm-67b-chat, served_name: deepseek-llm-67b-chat, size_gb: 135}}
+model: {{path: {SHARE}/models/{MODEL}, served_name: {MODEL}, size_gb: 135}}
 ray:
-  ports: {{node_manager: 10010, object_manager: 10011, runtime_env_agent: 10012, dashboard_agent_grpc: 10013,
+{dashboard}  ports: {{node_manager: 10010, object_manager: 10011, runtime_env_agent: 10012, dashboard_agent_grpc: 10013,
           metrics_export: 10014, worker_min: 10020, worker_max: 19999}}
 cloud: {{provider: none}}
+""" + ("" if served is None else _service(served))
+
+
+def _service(served: Served) -> str:
+    """Every replica has a vLLM server of its own. There is no load balancer: `api` is the first of them."""
+    backends = ", ".join(f'"{url}"' for url in served.backends)
+    return f"""\
+engine: {{tensor_parallel_size: {GPUS}, max_num_seqs: {MAX_NUM_SEQS}, gpu_memory_utilization: 0.9, max_model_len: 4096}}
+serving: {{mode: vllm-ray, app_name: {APPLICATION}, replicas: {len(served.backends)}}}
+endpoints: {{api: "{served.backends[0]}/v1", backends: [{backends}]}}
 """

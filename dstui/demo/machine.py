@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dstui.demo import gpus, hardware, network, software, storage, system
@@ -171,7 +171,7 @@ class Machine:
 
     def seen_from_outside(self, ports: Sequence[int]) -> dict[int, str]:
         """What a stranger's connects meet: the firewall drops them; without one, whatever listens answers."""
-        if self.character.traits.firewall:
+        if self.character.traits.firewall or self.around.down(self.character.name):
             return dict.fromkeys(ports, "timeout")
         listening = {9100, 9400}
         return {port: "ok" if port in listening else "refused" for port in ports}
@@ -188,9 +188,19 @@ def _home(path: str) -> str:
     return system.HOME + path[1:] if path == "~" or path.startswith("~/") else path
 
 
-def build(host: Character, fleet: tuple[Character, ...], *, ssh_port: int, authorized_key: str) -> Machine:
-    """The machine that a character is; `authorized_key` is what stands in its authorized_keys."""
-    around = Neighbourhood(host, fleet, ssh_port)
+def build(
+    host: Character,
+    fleet: tuple[Character, ...],
+    *,
+    ssh_port: int,
+    authorized_key: str,
+    down: Callable[[str], bool] = lambda _: False,
+) -> Machine:
+    """The machine that a character is; `authorized_key` is what stands in its authorized_keys.
+
+    `down` says of another host, by name, whether it has no power now.
+    """
+    around = Neighbourhood(host, fleet, ssh_port, down)
     own = Layer(
         {
             **hardware.disks(host),

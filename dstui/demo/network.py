@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -21,6 +21,10 @@ _IB = tuple(f"ib{n}" for n in range(8))
 DATA_NET, MGMT_NET = "198.51.100.0/24", "192.0.2.0/24"
 GATEWAY = "198.51.100.1"
 NAME_SERVERS = ("192.0.2.2", "192.0.2.3")
+LINK_SPEEDS = {MGMT: 10**9, **dict.fromkeys(MEMBERS, 10**11), BOND: 2 * 10**11, **dict.fromkeys(_IB, 4 * 10**11)}
+"""bit/s of the interfaces that carry the host's own traffic, as `interfaces` gives them in Mbit/s."""
+IB_PORTS = tuple(f"mlx5_{n}/1" for n in range(8))
+RDMA_SPEEDS = {"mlx5_bond_0/1": 10**11, **dict.fromkeys(IB_PORTS, 4 * 10**11)}
 _FOREVER = 4_294_967_295
 _LEASE_SECONDS = 43_117
 _NO_ANSWER_SECONDS = 4.1
@@ -156,9 +160,13 @@ class Neighbourhood:
     host: Character
     fleet: tuple[Character, ...]
     ssh_port: int
+    down: Callable[[str], bool] = lambda _: False
+    """Whether a host has no power now, by name."""
 
     def _at(self, ip: str) -> Character | None:
-        return next((other for other in self.fleet if ip in (other.data_ip, other.mgmt_ip)), None)
+        """Who answers at an address."""
+        other = next((other for other in self.fleet if ip in (other.data_ip, other.mgmt_ip)), None)
+        return None if other is None or self.down(other.name) else other
 
     def _mtu(self, ip: str) -> int:
         return _JUMBO if ipaddress.ip_address(ip) in ipaddress.ip_network(DATA_NET) else _ORDINARY

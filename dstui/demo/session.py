@@ -10,6 +10,7 @@ import asyncssh
 
 from dstui.demo.machine import COLLECTOR_PYTHON, Answer, Machine
 from dstui.demo.shellside import END_OF_SCRIPT, operations, printed
+from dstui.demo.stream import Reading, SampleStream
 from dstui.demo.together import Together
 from dstui.gather import ship
 from dstui.gather.collector.wire import crashed
@@ -20,12 +21,15 @@ _FAULT = 97
 
 
 class Exec(asyncssh.SSHServerSession[bytes]):
-    """One session of a made-up host: the hello, then requests until the end of input."""
+    """One session of a made-up host: the hello, then requests until the end of input. `read` is of its life now."""
 
-    def __init__(self, machine: Machine, together: Together) -> None:
+    def __init__(self, machine: Machine, together: Together, read: Reading) -> None:
         self._machine = machine
         self._host = machine.character
         self._together = together
+        self._read = read
+        self._stream: SampleStream | None = None
+        self._blocked = False
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._awaited = len(ship.bootstrap_payload())
         self._input = bytearray()
@@ -66,8 +70,17 @@ class Exec(asyncssh.SSHServerSession[bytes]):
         self._end(0)
         return False
 
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._stream is not None:
+            self._stream.drained()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._together.forget(self._host)
+        self._drop_stream()
         for task in self._tasks:
             task.cancel()
 
@@ -85,7 +98,21 @@ class Exec(asyncssh.SSHServerSession[bytes]):
             self._channel.write(data)
 
     def _send(self, message: dict[str, object]) -> None:
-        self._write(FRAME.encode() + json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._send_text(json.dumps(message, separators=(",", ":")))
+
+    def _send_text(self, message: str) -> None:
+        self._write(f"{FRAME}{message}\n".encode())
+
+    def _post(self, message: str) -> bool:
+        if self._blocked:
+            return False
+        self._send_text(message)
+        return True
+
+    def _drop_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.drop()
+            self._stream = None
 
     async def _hello(self, hello: dict[str, object]) -> None:
         await asyncio.sleep(self._host.aside("hello"))
@@ -108,6 +135,12 @@ class Exec(asyncssh.SSHServerSession[bytes]):
         verb = request.get("verb")
         if verb in ("module", "bye"):
             return {}
+        if verb in ("sample", "sample-stop"):
+            self._drop_stream()
+            if verb == "sample-stop":
+                return {}
+            self._stream = SampleStream(request.get("id"), request, self._post, self._read)
+            return {"interval": self._stream.interval}
         if verb == "facts":
             ops = request.get("ops")
             if not isinstance(ops, list):

@@ -7,15 +7,18 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dstui.catalogue import load_catalogue
+from dstui.demo.acts import DemoActs
 from dstui.demo.cast import MOST_HOSTS, cast
 from dstui.demo.choreographer import DemoChoreographer
 from dstui.demo.fleet import Fleet, Keys
-from dstui.demo.inventory import inventory_yaml
+from dstui.demo.inventory import Served, inventory_yaml
 from dstui.engine import Engine
 from dstui.gather.choreographer import Choreographer
 from dstui.gather.ssh import Links, SshSettings
@@ -23,8 +26,11 @@ from dstui.identity import whoami
 from dstui.inventory import Inventory, load_inventory
 from dstui.journal import Journal
 from dstui.model import UsageError
-from dstui.opening import ParamSource, site_of, validate_thresholds
+from dstui.opening import ParamSource, live_feed, site_of, validate_thresholds
 from dstui.redact import Redactor
+
+if TYPE_CHECKING:
+    from dstui.telemetry.feed import LiveFeed
 
 
 @dataclass(slots=True)
@@ -58,11 +64,31 @@ class Stage:
     async def aclose(self) -> None:
         await asyncio.to_thread(self.strike)
 
+    def furnish(self, hosts: int, clock: Callable[[], float] = time.time) -> Inventory:
+        """Starts a fleet that lives by `clock` and gives the inventory that leads to it. Raises UsageError."""
+        if not 1 <= hosts <= MOST_HOSTS:
+            raise UsageError(f"--hosts {hosts}: from 1 to {MOST_HOSTS}")
+        fleet = self.fleet = Fleet(cast(hosts), Keys.fresh(), clock)
+        fleet.start()
+        _write_private(self.identity, fleet.keys.client.export_private_key())
+        public = fleet.keys.server.export_public_key().decode("ascii").strip()
+        known = "".join(f"[{host.ssh_ip}]:{fleet.port} {public}\n" for host in fleet.characters)
+        _write_private(self.known_hosts, known.encode())
+        path = self.folder / "inventory.yaml"
+        served = Served(fleet.dashboard_url, fleet.backends)
+        text = inventory_yaml(
+            fleet.characters, port=fleet.port, identity=self.identity, known_hosts=self.known_hosts, served=served
+        )
+        _write_private(path, text.encode())
+        return load_inventory(path)
+
+    def links(self, inventory: Inventory) -> Links:
+        """Links to the fleet's hosts, with the key that belongs to it."""
+        return Links(lambda name: _settings(inventory, name, self), max_parallel=inventory.ssh.max_parallel)
+
 
 def set_stage(hosts: int, clock: Callable[[], float]) -> Engine:
     """The engine of a demo with its server running. Raises UsageError; nothing is left behind then."""
-    if not 1 <= hosts <= MOST_HOSTS:
-        raise UsageError(f"--hosts {hosts}: from 1 to {MOST_HOSTS}")
     stage = Stage()
     try:
         return _engine(stage, hosts, clock)
@@ -72,40 +98,35 @@ def set_stage(hosts: int, clock: Callable[[], float]) -> Engine:
 
 
 def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
-    fleet = stage.fleet = Fleet(cast(hosts), Keys.fresh())
-    fleet.start()
-    catalogue, inventory = load_catalogue(), _inventory(stage, fleet)
+    inventory, catalogue = stage.furnish(hosts), load_catalogue()
+    assert stage.fleet is not None
     validate_thresholds(catalogue, inventory)
     site = replace(site_of(catalogue, inventory, {}), simulated=True)
     params = ParamSource(catalogue, inventory, {})
     journal = stage.journal = Journal(stage.folder / "demo.journal", site.name, simulated=True)
-    links = Links(lambda name: _settings(inventory, name, stage), max_parallel=inventory.ssh.max_parallel)
+    links, redactor, acts = stage.links(inventory), Redactor(inventory.secrets), DemoActs(stage.fleet)
     real = Choreographer(site, params, {}, inventory.secrets)
+
+    def watch() -> LiveFeed:
+        feed = live_feed(inventory, links, redactor, simulated=True)
+        feed.perish = acts.perish
+        return feed
+
     return Engine(
         catalogue=catalogue,
         site=site,
         params=params,
         journal=journal,
         links=links,
-        choreography=DemoChoreographer(real, fleet, params("hard.firewall", None).counts("sensitive_ports")),
+        choreography=DemoChoreographer(real, stage.fleet, params("hard.firewall", None).counts("sensitive_ports")),
         identity=whoami(changeable=inventory.sign.identity_changeable),
-        redactor=Redactor(inventory.secrets),
+        redactor=redactor,
         clock=clock,
         host_timeout=inventory.ssh.host_timeout_s,
         zone=inventory.cluster.timezone,
         owned=(links, stage),
+        watch=watch,
     )
-
-
-def _inventory(stage: Stage, fleet: Fleet) -> Inventory:
-    _write_private(stage.identity, fleet.keys.client.export_private_key())
-    public = fleet.keys.server.export_public_key().decode("ascii").strip()
-    known = "".join(f"[{host.ssh_ip}]:{fleet.port} {public}\n" for host in fleet.characters)
-    _write_private(stage.known_hosts, known.encode())
-    path = stage.folder / "inventory.yaml"
-    text = inventory_yaml(fleet.characters, port=fleet.port, identity=stage.identity, known_hosts=stage.known_hosts)
-    _write_private(path, text.encode())
-    return load_inventory(path)
 
 
 def _write_private(path: Path, content: bytes) -> None:
