@@ -129,7 +129,7 @@ def gateway(server: VllmServer, spoil: Spoil) -> Iterator[str]:
 
 
 def caching() -> Spoil:
-    """Answers every plain chat completion with the text that the first one asked for, as a cache with a bad key does."""
+    """Answers every plain completion with what the first one asked for, as a cache with a bad key does."""
     kept: list[str] = []
 
     def spoil(request: bytes, answer: bytes) -> bytes:
@@ -140,7 +140,7 @@ def caching() -> Spoil:
         said = json.loads(body)
         said["choices"][0]["message"]["content"] = kept[0]
         other = json.dumps(said).encode()
-        return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(other) + other
+        return b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(other) + other
 
     return spoil
 
@@ -161,7 +161,8 @@ def test_a_gateway_that_cuts_streams(lab: Lab, operator: Operator, server: VllmS
 
 
 def test_a_gateway_that_shows_its_inside(lab: Lab, operator: Operator, server: VllmServer) -> None:
-    trace = b'HTTP/1.1 500 X\r\nContent-Length: 44\r\nConnection: close\r\n\r\nTraceback (most recent call last):\n  File "x"\n'
+    said = b'Traceback (most recent call last):\n  File "x"\n'
+    trace = b"HTTP/1.1 500 X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)
     spoil: Spoil = lambda request, answer: trace if b'"hot"' in request else answer  # noqa: E731
     with gateway(server, spoil) as url:
         outcome = operator.run("func.error-handling", inventory=inventory(lab, url, server.url))
