@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 LIVE_SECONDS = 0.5
 """How often what is live is looked at: ages go on while nothing arrives."""
 
-LIVE_GC = (20_000, 20, 100)
+LIVE_GC = (50_000, 20, 100)
 """Collector thresholds while streams are folded. With those of Python a thousand hosts cost a full collection of 60 to
 100 ms every two seconds, although what they replace has no cycles and is freed at once."""
 
