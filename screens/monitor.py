@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -13,7 +14,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from dstui.model import Lang, UsageError
-from dstui.telemetry.feed import INTERVALS, LiveFeed
+from dstui.telemetry.feed import INTERVALS, Feed, LiveFeed
 from dstui.telemetry.live import Live
 from dstui.telemetry.live_grid import GridSort
 from dstui.telemetry.replay import FASTEST, SLOWEST, Replay
@@ -21,25 +22,30 @@ from screens import monitor_words as words
 from screens.base import BREAKPOINTS, HouseScreen
 from screens.keybar import KeyBar
 from screens.keys import bindings
-from screens.lines import Bar, Line, Piece, spread
+from screens.lines import Bar, Line
 from screens.livelist import LiveList
 from screens.livestrip import live_line
 from screens.monitor_events import EventPanel
 from screens.monitor_grid import GridPanel
+from screens.monitor_header import Watching, replay_line, watching_line
 from screens.monitor_ray import RayPanel
 from screens.monitor_vllm import VllmPanelRows
 from screens.picklist import PickList
-from screens.plain import one_line
 from screens.search import SearchLine
-from screens.times import clock_time, span
-from screens.tones import Tone
+from screens.still import still
 
 SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, FASTEST)
 PANELS = ("gpus", "ray", "vllm", "events")
 ALL_PANELS_FROM = (100, 30)
 """Columns and rows from which on all panels are shown at once."""
 
-BAR_CELLS = 24
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was known at a moment, in seconds since the epoch."""
+
+    at: float
+    live: Live
 
 
 class Panel(Protocol):
@@ -87,8 +93,8 @@ class MonitorScreen(HouseScreen):
             "events": EventPanel(),
         }
         self.zoomed: str | None = None
-        self.held_at: float | None = None
-        """The moment that is held on screen while a live feed goes on behind it."""
+        self.held: Held | None = None
+        """What is held on screen while a live feed goes on behind it."""
         self._fault_told: UsageError | None = None
 
     def compose(self) -> ComposeResult:
@@ -141,7 +147,7 @@ class MonitorScreen(HouseScreen):
 
     def repaint_live(self) -> None:
         self._show_header()
-        if self.held_at is None:
+        if self.held is None:
             self.look()
 
     def look(self) -> None:
@@ -150,18 +156,27 @@ class MonitorScreen(HouseScreen):
         if feed is None or not self.is_mounted:
             return
         self._arrange()
-        now = feed.now() if self.held_at is None else self.held_at
+        live, now = self._looked_at(feed)
+        alone = len(self.shown) == 1
         for name in self.shown:
             panel, pane = self.panels[name], self.pane(name)
-            zoomed = len(self.shown) == 1
             self.grid.room = max(self.pane("gpus").size.height, 1)
-            panel.look(feed.live, now, self.lang, height=None if zoomed else max(pane.size.height, 1))
+            panel.look(live, now, self.lang, height=None if alone else max(pane.size.height, 1))
             pane.border_title = Content(panel.title())
+            pane.border_subtitle = Content(self._tabs() if alone else "")
+            at_top = pane.cursor_index <= 0
             pane.show_rows(panel.keys, panel.row, lost=panel.first)
+            if name == "events" and at_top and panel.keys:
+                # Whoever looks at the newest goes on doing so; whoever went down to an older one stays there.
+                pane.move_to(panel.keys[0])
         if self.grid.view is not None and not self.grid.keys:
             self.pane("gpus").border_title = Content(f"{self.grid.title()} · {self.grid.empty()}")
-        self.query_one("#live", Bar).show(lambda width: [live_line(feed.live, now, self.lang, width)])
+        self.query_one("#live", Bar).show(lambda width: [live_line(live, now, self.lang, width)])
         self._show_header()
+
+    def _looked_at(self, feed: Feed) -> tuple[Live, float]:
+        """What is shown, and the moment to show it with; what is held gets no newer, whatever key is pressed."""
+        return (feed.live, feed.now()) if self.held is None else (self.held.live, self.held.at)
 
     def _arrange(self) -> None:
         shown = self.shown
@@ -178,51 +193,32 @@ class MonitorScreen(HouseScreen):
         self.query_one("#top", Bar).show(lambda width: [self._header(width)])
 
     def _header(self, width: int) -> Line:
-        feed, lang = self.house.feed, self.lang
+        feed, lang, fault = self.house.feed, self.lang, self.house.feed_fault
         if feed is None:
             return ()
         watched = feed.live.watched
-        left: list[Piece] = [(f" {words.MONITOR[lang]} ", Tone.ACCENT), (f" {one_line(watched.cluster)} ", Tone.STRONG)]
-        if watched.simulated:
-            left.append((" SIMULATED ", Tone.BADGE))
         if feed.replay is not None:
-            return spread(tuple(left), self._replay_state(feed.replay), width)
-        left.append((f" {words.HOSTS[lang].format(count=len(feed.live.hosts))}", Tone.PLAIN))
+            return replay_line(watched.cluster, watched.simulated, feed.replay, lang, width, fault=fault)
         recorded = self.recorded
-        if recorded is not None:
-            left.append((f" · {words.EVERY[lang].format(seconds=recorded.interval)}", Tone.PLAIN))
-            if recorded.recorder is not None and recorded.recorded_into is not None:
-                left.append((f"  {words.RECORDING[lang].format(file=recorded.recorded_into.name)}", Tone.RUNNING))
-        if len(self.shown) == 1:
-            left.append((f"  {self._tabs()}", Tone.DIM))
-        right: list[Piece] = []
-        if self.held_at is not None:
-            age = span(max(0.0, feed.now() - self.held_at))
-            told = words.PAUSED[lang].format(at=clock_time(self.held_at), age=age)
-            right.append((f" {told} ", Tone.BADGE))
-        right.append((f" {clock_time(feed.now())} ", Tone.PLAIN))
-        return spread(tuple(left), tuple(right), width)
+        file = recorded.recorded_into if recorded is not None and recorded.recorder is not None else None
+        watching = Watching(
+            cluster=watched.cluster,
+            simulated=watched.simulated,
+            hosts=len(feed.live.hosts),
+            now=feed.now(),
+            interval=recorded.interval if recorded is not None else None,
+            recording=file.name if file is not None else None,
+            held_at=self.held.at if self.held is not None else None,
+            fault=fault,
+        )
+        return watching_line(watching, lang, width)
 
     def _tabs(self) -> str:
         """The panels by their keys, the shown one in brackets."""
-        names = ("GPU", "Ray", "vLLM", "events" if self.lang is Lang.EN else "事件")
+        names = words.TABS[self.lang].split("|")
         shown = self.shown[0]
         told = (f"[{n} {name}]" if PANELS[n - 1] == shown else f"{n} {name}" for n, name in enumerate(names, 1))
         return " ".join(told)
-
-    def _replay_state(self, replay: Replay) -> Line:
-        at, began, ends = replay.position, replay.began_at, replay.ends_at
-        share = (at - began) / (ends - began) if ends > began else 1.0
-        done = round(min(max(share, 0.0), 1.0) * BAR_CELLS)
-        bar = "█" * done + "░" * (BAR_CELLS - done)
-        speed = words.SPEED[self.lang].format(speed=replay.speed)
-        pieces: list[Piece] = [(f" {words.REPLAY[self.lang]} ", Tone.BADGE)]
-        if replay.paused:
-            pieces.append((f" {words.PAUSED_REPLAY[self.lang]} ", Tone.WARN))
-        pieces += [
-            (f" {clock_time(at)} ", Tone.STRONG), (bar, Tone.ACCENT), (f" {clock_time(ends)}  {speed} ", Tone.PLAIN),
-        ]  # fmt: skip
-        return tuple(pieces)
 
     # Moving
 
@@ -272,7 +268,7 @@ class MonitorScreen(HouseScreen):
         """The trail of the replica under the cursor of the vLLM panel, or of the worst one."""
         panel = self.panels["vllm"]
         if "vllm" not in self.shown and (feed := self.house.feed) is not None:
-            panel.look(feed.live, feed.now(), self.lang)
+            panel.look(*self._looked_at(feed), self.lang)
         pane = self.pane("vllm")
         chosen = panel.replica(pane.cursor) if pane.cursor else None
         chosen = chosen or next((name for name in map(panel.replica, panel.keys) if name is not None), None)
@@ -293,20 +289,29 @@ class MonitorScreen(HouseScreen):
 
     # What is shown of it
 
+    def _show_grid(self) -> None:
+        """What these keys change must be seen."""
+        if "gpus" not in self.shown:
+            self._show_only("gpus", zoom=self.zoomed is not None)
+
     def action_sort_grid(self) -> None:
+        self._show_grid()
         order = list(GridSort)
         self.grid.sort = order[(order.index(self.grid.sort) + 1) % len(order)]
         self.look()
 
     def action_filter(self) -> None:
+        self._show_grid()
         self.grid.only_marked = not self.grid.only_marked
         self.look()
 
     def action_fold_alike(self) -> None:
+        self._show_grid()
         self.grid.fold = not self.grid.folded
         self.look()
 
     def action_search(self) -> None:
+        self._show_grid()
         self.query_one(SearchLine).open(words.SEARCH[self.lang])
 
     @on(SearchLine.Sought)
@@ -328,7 +333,8 @@ class MonitorScreen(HouseScreen):
         if feed.replay is not None:
             (feed.replay.resume if feed.replay.paused else feed.replay.pause)()
         else:
-            self.held_at = feed.now() if self.held_at is None else None
+            at = feed.now()
+            self.held = Held(at, still(feed.live, at)) if self.held is None else None
         self.look()
 
     def action_quicker(self) -> None:
