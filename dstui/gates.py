@@ -67,7 +67,20 @@ class Gates:
         return None
 
     async def shut_need(self, need: str) -> Missing | None:
-        """Why there is no use in meeting a need: every check that waits for it is shut."""
-        shut = [await self.shut_check(check) for check, needs in self._waiting.items() if need in needs]
-        found = [missing for missing in shut if missing is not None]
-        return found[0] if found and len(found) == len(shut) else None
+        """Why there is no use in meeting a need: every check that waits for it is shut.
+
+        Told as soon as one of them is open: another may wait for that very one, and so for this need.
+        """
+        asked = [asyncio.create_task(self.shut_check(c)) for c, needs in self._waiting.items() if need in needs]
+        why: Missing | None = None
+        try:
+            for told in asyncio.as_completed(asked):
+                missing = await told
+                if missing is None:
+                    return None
+                why = why or missing
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return why

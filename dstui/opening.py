@@ -181,7 +181,9 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         params=params,
         journal=journal,
         links=links,
-        choreography=Choreographer(site, params, declared_checks(catalogue), inventory.secrets, inventory),
+        choreography=Choreographer(
+            site, params, declared_checks(catalogue), inventory.secrets, inventory, links.forward
+        ),
         identity=whoami(changeable=inventory.sign.identity_changeable),
         redactor=redactor,
         clock=time.time,

@@ -10,8 +10,8 @@ from dstui.facts.case import Group
 from dstui.judge.registry import Judge
 
 FACT_GROUPS = (
-    "addresses", "agents", "clock", "cloud", "cpu", "disk", "dns", "firewall", "gpu", "links", "listeners", "mem", "os",
-    "outbound", "ping", "sshd", "storage", "sw", "versions",
+    "addresses", "agents", "clock", "cloud", "cpu", "disk", "dns", "firewall", "gpu", "links", "listeners", "mem",
+    "os", "outbound", "ping", "serve_packages", "serve_processes", "service", "sshd", "storage", "sw", "versions",
 )  # fmt: skip
 """Modules of `dstui.facts` that hold a `GROUP`."""
 
@@ -30,6 +30,10 @@ def groups() -> Mapping[str, Group]:
 @cache
 def judges() -> Mapping[str, Judge]:
     """Judges by check id."""
-    from dstui.judge import hard, hw, net, stor, sw
+    from dstui.judge import api, func, hard, hw, model, net, ray, stor, sw, vllm
 
-    return {judge.check_id: judge for module in (hw, sw, net, stor, hard) for judge in module.JUDGES}
+    return {
+        judge.check_id: judge
+        for module in (hw, sw, net, stor, hard, model, ray, vllm, api, func)
+        for judge in module.JUDGES
+    }

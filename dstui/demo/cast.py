@@ -34,6 +34,9 @@ class Traits:
     log_shipper: bool = True
     passwords: bool = False
     runtime_python: str = "3.12.9"
+    vllm: str | None = None
+    """Another version than the one that all others have."""
+    takes_revoked_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,9 @@ _PARTS: tuple[tuple[Traits, str], ...] = (
     (Traits(memory_gib=128), "half of the memory that is asked for: 125 GiB"),
     (Traits(share_mounted=False), "the share is not mounted, its directory is on the system disk"),
     (Traits(ssh_answers=False), "SSH refuses connections"),
-    (Traits(slow=True), "healthy, but takes seconds to answer"),
+    (Traits(slow=True, vllm="0.31.1"), "takes seconds to answer, and was forgotten when vLLM was updated"),
     (Traits(python3=False), "no python3, so it is asked through sh"),
-    (Traits(root_login=True), "root may log in over SSH"),
+    (Traits(root_login=True, takes_revoked_key=True), "root may log in over SSH, and a revoked API key still works"),
     (Traits(docker="24.0.0~rc1"), "Docker is a pre-release: 24.0.0~rc1"),
     (Traits(icmp=False), "ICMP is blocked"),
     (Traits(gpus_answering=7), "a GPU fell off the bus"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import asyncssh
 from dstui.demo.cast import Character
 from dstui.demo.life import Life
 from dstui.demo.machine import Machine, build
-from dstui.demo.serving import Serving, Sockets
+from dstui.demo.serving import Doors, Serving, Sockets
 from dstui.demo.system import LOGIN
 from dstui.model import UsageError
 
@@ -26,6 +27,9 @@ STOP_SECONDS = 5.0
 ACT_SECONDS = 2.0
 DASHBOARD_IP = "127.0.0.9"
 """Of no host, like a proxy before the head: what the inventory says of the head's own ports stays as it is."""
+BALANCER_IP = "127.0.0.8"
+ASSETS_IP = "127.0.0.7"
+"""Where the documentation page loads its scripts from; nothing ever listens there, as behind a firewall."""
 _TRIES = 16
 
 _T = TypeVar("_T")
@@ -37,6 +41,9 @@ class Keys:
 
     server: asyncssh.SSHKey
     client: asyncssh.SSHKey
+    api: str = field(default_factory=lambda: f"sk-demo-{secrets.token_hex(16)}", repr=False)
+    revoked: str = field(default_factory=lambda: f"sk-demo-{secrets.token_hex(16)}", repr=False)
+    """Keys of the API: the one in force, and one that was in force before it."""
 
     @classmethod
     def fresh(cls) -> Keys:
@@ -51,8 +58,8 @@ class Keys:
 class Fleet:
     """The running servers. `machines` by host name; `port` is the SSH port on every host's address.
 
-    `dashboard_url` is Ray's, `backends` are the vLLM servers of the replicas; both empty until `start`. `clock` gives
-    seconds since the epoch: the fleet lives by it.
+    `dashboard_url` is Ray's, `api_url` the load balancer's, `backends` are the vLLM servers of the replicas; empty
+    until `start`. `clock` gives seconds since the epoch: the fleet lives by it.
     """
 
     characters: tuple[Character, ...]
@@ -60,6 +67,7 @@ class Fleet:
     clock: Callable[[], float] = time.time
     port: int = 0
     dashboard_url: str = ""
+    api_url: str = ""
     backends: tuple[str, ...] = ()
     machines: Mapping[str, Machine] = field(default_factory=dict)
     _thread: threading.Thread | None = None
@@ -73,16 +81,20 @@ class Fleet:
         replicas = [copy.host for copy in life.copies]
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(_close, ssh)
-            web = _bound([(ip, True) for ip in (DASHBOARD_IP, *(host.ssh_ip for host in replicas))])
+            shared = (DASHBOARD_IP, BALANCER_IP, ASSETS_IP)
+            web = _bound([(ip, ip != ASSETS_IP) for ip in (*shared, *(host.ssh_ip for host in replicas))])
             on_failure.pop_all()
         self.port, web_port = (int(sockets[0].getsockname()[1]) for sockets in (ssh, web))
         self.dashboard_url = f"http://{DASHBOARD_IP}:{web_port}"
+        self.api_url = f"http://{BALANCER_IP}:{web_port}"
         self.backends = tuple(f"http://{host.ssh_ip}:{web_port}" for host in replicas)
-        serving = self._serving = Serving(life, self.keys.server, self.keys.client, self.clock)
-        self.machines = {host.name: self._machine(host, life) for host in self.characters}
-        serving.furnish(
-            self.machines, Sockets(ssh, web[0], dict(zip((h.name for h in replicas), web[1:], strict=True)))
+        doors = Doors(
+            self.keys.server, self.keys.client, self.keys.api, self.keys.revoked, f"http://{ASSETS_IP}:{web_port}"
         )
+        serving = self._serving = Serving(life, doors, self.clock)
+        self.machines = {host.name: self._machine(host, life) for host in self.characters}
+        named = dict(zip((host.name for host in replicas), web[len(shared) :], strict=True))
+        serving.furnish(self.machines, Sockets(ssh, web[0], web[1], web[2], named))
         ready: Future[Callable[[], None]] = Future()
         self._thread = threading.Thread(target=asyncio.run, args=(serving.run(ready),), name="dstui-demo", daemon=True)
         self._thread.start()
@@ -123,7 +135,14 @@ class Fleet:
         return self._thread.ident if self._thread is not None else None
 
     def _machine(self, host: Character, life: Life) -> Machine:
-        return build(host, self.characters, ssh_port=self.port, authorized_key=self.keys.authorized, down=life.down)
+        return build(
+            host,
+            self.characters,
+            ssh_port=self.port,
+            authorized_key=self.keys.authorized,
+            down=life.down,
+            work=life.bodies[host.name].work,
+        )
 
     def _running(self) -> Serving:
         if self._serving is None or self._thread is None:

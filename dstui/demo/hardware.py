@@ -140,5 +140,4 @@ def tools(host: Character) -> dict[str, Tool]:
     return {
         "lsblk": printing(_lsblk()),
         "dmidecode": printing(_dmidecode(host.traits.memory_gib)),
-        "pgrep": printing(Ran(exit=1)),
     }

@@ -239,7 +239,7 @@ class Life:
             arrived = self._drawn(every * weight / together) if together else 0
             if copy.engine is not None:
                 lengths = 1.0 + 0.1 * math.sin(since / 15.0 + index)
-                copy.engine.step(now, STEP, arrived, pace=self._pace(copy), lengths=lengths)
+                copy.engine.step(now, STEP, arrived, pace=self.pace(copy), lengths=lengths)
 
     def _weight(self, copy: Copy, now: float) -> float:
         """Who has a queue is given less."""
@@ -257,7 +257,8 @@ class Life:
             return 0.0
         return self.hot[1] if self.bodies[host].use > 0 else 0.0
 
-    def _pace(self, copy: Copy) -> float:
+    def pace(self, copy: Copy) -> float:
+        """How many times slower than usual a replica is now."""
         return 1.0 + _SLOWEST * self.heat(copy.host.name)
 
     def _burn(self, body: Body, now: float) -> None:

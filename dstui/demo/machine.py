@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dstui.demo import gpus, hardware, network, software, storage, system
+from dstui.demo import gpus, hardware, network, processes, software, storage, system, trees, weights
 from dstui.demo.cast import Character, share
 from dstui.demo.commands import Tool
+from dstui.demo.life import Work
 from dstui.demo.network import NAME_SERVERS, Neighbourhood
 from dstui.demo.tree import LOGIN_UID, Entry, Layer, Tree
 from dstui.facts.raw import OpKind
@@ -79,6 +80,12 @@ class Machine:
                 return {"value": {url: self._get(url) for url in strings(asked, "urls")}, "s": 0.4}
             case OpKind.CONNECT:
                 return {"value": self._connects(asked.get("endpoints")), "s": 0.01}
+            case OpKind.TREE:
+                return {"value": trees.tree(self.tree, self._mount, string(asked, "path")), "s": 0.02}
+            case OpKind.PIECES:
+                return {"value": trees.pieces(self.tree, asked.get("pieces")), "s": 0.05}
+            case OpKind.SHA256:
+                return trees.sha256(self.tree, string(asked, "path"))
         return missing("probe-error", f"the collector does not know the operation {kind}")
 
     def _entry(self, path: str) -> Entry:
@@ -195,12 +202,13 @@ def build(
     ssh_port: int,
     authorized_key: str,
     down: Callable[[str], bool] = lambda _: False,
+    work: Work = Work.SERVING,
 ) -> Machine:
     """The machine that a character is; `authorized_key` is what stands in its authorized_keys.
 
-    `down` says of another host, by name, whether it has no power now.
+    `down` says of another host, by name, whether it has no power now. `work` is what it is there for.
     """
-    around = Neighbourhood(host, fleet, ssh_port, down)
+    around = Neighbourhood(host, fleet, ssh_port, down, tuple(processes.listening(host, work)))
     own = Layer(
         {
             **hardware.disks(host),
@@ -209,6 +217,7 @@ def build(
             **network.files(host),
             **software.files(host),
             **system.files(host, authorized_key),
+            **processes.files(host, work),
         }
     )
     tools = {
@@ -217,7 +226,8 @@ def build(
         **storage.tools(host),
         **around.tools(),
         **software.tools(host),
-        **system.tools(host),
+        **processes.tools(host),
+        **system.tools(host, work),
     }
-    layers = (hardware.processors(), hardware.memory(host.traits.memory_gib), network.interfaces(), own)
-    return Machine(host, Tree(layers), tools, storage.mounts(host), around)
+    same = (hardware.processors(), hardware.memory(host.traits.memory_gib), network.interfaces(), weights.layer())
+    return Machine(host, Tree((*same, own)), tools, (*storage.mounts(host), storage.shm(host)), around)

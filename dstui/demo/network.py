@@ -162,6 +162,8 @@ class Neighbourhood:
     ssh_port: int
     down: Callable[[str], bool] = lambda _: False
     """Whether a host has no power now, by name."""
+    held: tuple[tuple[str, str, int], ...] = ()
+    """Address and port, process and pid of what listens beside the system's own."""
 
     def _at(self, ip: str) -> Character | None:
         """Who answers at an address."""
@@ -233,7 +235,7 @@ class Neighbourhood:
             "ethtool": _ethtool,
             "netplan": choosing({"get": Ran(_netplan(host), seconds=0.3)}),
             "resolvectl": choosing({"dns": Ran(_name_servers())}),
-            "ss": printing(Ran(_listening(host))),
+            "ss": printing(Ran(_listening(host, self.held))),
         }
 
     def _ip(self, arguments: tuple[str, ...]) -> Ran:
@@ -285,11 +287,11 @@ def _name_servers() -> str:
     return f"Global:\nLink 2 ({MGMT}): {' '.join(NAME_SERVERS)}\nLink 5 ({BOND}):\n"
 
 
-def _listening(host: Character) -> str:
+def _listening(host: Character, held: tuple[tuple[str, str, int], ...]) -> str:
     ports = [("0.0.0.0:22", "sshd", 1312), ("*:9100", "node_exporter", 1544), ("*:9400", "dcgm-exporter", 1602)]
     if host.traits.log_shipper:
         ports.append(("127.0.0.1:9080", "promtail", 1571))
     return "".join(
         f'LISTEN 0      4096   {address:>18}      0.0.0.0:*    users:(("{process}",pid={pid},fd=3))\n'
-        for address, process, pid in ports
+        for address, process, pid in (*ports, *held)
     )

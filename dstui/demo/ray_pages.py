@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from dstui.demo import gpus, hardware, ray_serve
 from dstui.demo.cast import Character
-from dstui.demo.life import MISSED, Life, Node, Phase, Work, hexed
+from dstui.demo.life import MISSED, Copy, Life, Node, Phase, Work, hexed
+from dstui.demo.processes import MODEL_PATH, engine_pid
 from dstui.demo.ray_serve import CPUS_A_REPLICA, GPUS_A_REPLICA
+from dstui.demo.software import RAY_VERSION, vllm_version
+from dstui.demo.vllm_page import MAX_MODEL_LEN, MODEL
 from dstui.demo.web import Response
 
 Json = dict[str, object]
 
-RAY_VERSION = "2.38.0"
-"""The one that is installed on the hosts."""
 METRICS_PORT = 10_014
 _JSON = "application/json; charset=utf-8"
 _STORE_BYTES = 200_000_000_000
 _USAGE_SECONDS = 5.0
 """How often Ray renews what its nodes have given out."""
+
+
+_PLAIN: Mapping[str, Response] = {
+    "/": Response(
+        b'<!doctype html><html lang="en"><head><title>Ray Dashboard (simulated)</title>'
+        b'<script defer="defer" src="./static/js/main.simulated.js"></script></head>'
+        b'<body><div id="root"></div></body></html>',
+        "text/html",
+    ),
+    "/static/js/main.simulated.js": Response(b"/* SIMULATED: no dashboard is drawn here */\n", "text/javascript"),
+    "/api/gcs_healthz": Response(b"success", "application/text; charset=utf-8"),
+    "/api/prometheus_health": Response(b'{"result":true,"msg":"prometheus running"}', _JSON),
+    "/api/grafana_health": Response(b'{"result":true,"msg":"Grafana running"}', _JSON),
+}
 
 
 @dataclass(slots=True)
@@ -35,6 +51,11 @@ class Dashboard:
         """A GET. Paths that Ray has and nobody asks for are not made up: 404."""
         now = self.clock()
         self.life.advance(now)
+        plain = _PLAIN.get(path)
+        if plain is not None:
+            return plain
+        if path == "/api/v0/logs/file":
+            return self._log(query)
         found = self._page(path, query, now)
         if found is None:
             return Response(b"404: Not Found", "text/plain; charset=utf-8", 404)
@@ -66,6 +87,14 @@ class Dashboard:
                 targets = [f"{node.host.data_ip}:{METRICS_PORT}" for node in self._alive()]
                 return [{"labels": {"job": "ray"}, "targets": targets}]
         return None
+
+    def _log(self, query: str) -> Response:
+        """The output of a replica's process, by the id of its actor."""
+        actor = parse_qs(query).get("actor_id", [""])[0]
+        for copy in self.life.copies:
+            if copy.engine is not None and actor == ray_serve.actor_id(copy, copy.turn):
+                return Response(engine_log(copy).encode(), "text/plain; charset=utf-8")
+        return Response(b"404: Not Found", "text/plain; charset=utf-8", 404)
 
     def _nodes(self) -> Iterator[Node]:
         for body in self.life.bodies.values():
@@ -171,6 +200,21 @@ def _job(name: str, status: str, message: str, began: float, ended: float | None
         "runtime_env": {}, "driver_agent_http_address": None, "driver_node_id": None,
         "driver_exit_code": None if ended is None else 0,
     }  # fmt: skip
+
+
+def engine_log(copy: Copy) -> str:
+    """How a replica's engine says with which settings it begins."""
+    settings = (
+        f"model='{MODEL_PATH}', tokenizer='{MODEL_PATH}', dtype=torch.bfloat16, max_seq_len={MAX_MODEL_LEN}, "
+        f"tensor_parallel_size={gpus.GPUS}, pipeline_parallel_size=1, data_parallel_size=1, quantization=None, "
+        f"kv_cache_dtype=auto, served_model_name={MODEL}, enable_prefix_caching=True"
+    )
+    version = vllm_version(copy.host)
+    return (
+        f"INFO Chunked prefill is enabled with max_num_batched_tokens=8192.\n"
+        f"(EngineCore pid={engine_pid(copy.host)}) INFO Initializing a V1 LLM engine (v{version}) with config: "
+        f"{settings}, compilation_config=simulated\n"
+    )
 
 
 def _resources(host: Character, *, internal: str) -> dict[str, float]:

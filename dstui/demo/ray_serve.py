@@ -37,6 +37,11 @@ def replica_id(copy: Copy, turn: int) -> str:
     return hexed(f"{copy.host.name} replica {turn}", 8)
 
 
+def actor_id(copy: Copy, turn: int) -> str:
+    """The actor that a replica is."""
+    return hexed(f"actor {copy.host.name} {turn}", 32)
+
+
 def believed(copy: Copy) -> list[Node]:
     """The nodes on which Ray has the replica, dead machines included that it does not know of yet."""
     last = copy.body.nodes[-1]
@@ -109,7 +114,7 @@ def _replica(copy: Copy, turn: int, state: str, node: Node | None) -> Json:
     began = copy.running_since if turn == copy.turn and copy.engine is not None else copy.placed_at or copy.lost_at
     return {
         "node_id": None if node is None else node.node_id, "node_ip": None if node is None else node.host.data_ip,
-        "actor_id": hexed(f"actor {copy.host.name} {turn}", 32),
+        "actor_id": actor_id(copy, turn),
         "actor_name": f"SERVE_REPLICA::{APPLICATION}#{DEPLOYMENT}#{short}",
         "worker_id": None if node is None else hexed(f"worker {copy.host.name} {turn}", 56),
         "log_file_path": None if node is None else f"/serve/replica_{APPLICATION}_{short}.log", "replica_id": short,

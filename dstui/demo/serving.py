@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ from functools import partial
 
 import asyncssh
 
-from dstui.demo import readings, vllm_page
+from dstui.demo import readings
+from dstui.demo.api import ReplicaApi, Wicket
+from dstui.demo.balancer import Balancer
 from dstui.demo.life import Copy, Life
 from dstui.demo.machine import Machine
 from dstui.demo.ray_pages import Dashboard
 from dstui.demo.session import Exec
 from dstui.demo.system import LOGIN
 from dstui.demo.together import Together
-from dstui.demo.web import Response, Site, Web, still
+from dstui.demo.tokens import Tokenizer
+from dstui.demo.web import Response, Web, still
 
 Clock = Callable[[], float]
 TEND_SECONDS = 0.25
@@ -28,15 +32,28 @@ TEND_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """Bound sockets: `ssh` in the order of the machines, `dashboard`, and `replicas` by host name."""
+    """Bound sockets: `ssh` in the order of the machines, `replicas` by host name. `assets` only keeps its address."""
 
     ssh: Sequence[socket.socket]
     dashboard: socket.socket
+    balancer: socket.socket
+    assets: socket.socket
     replicas: Mapping[str, socket.socket]
 
     def close(self) -> None:
-        for sock in (*self.ssh, self.dashboard, *self.replicas.values()):
+        for sock in (*self.ssh, self.dashboard, self.balancer, self.assets, *self.replicas.values()):
             sock.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who gets in: SSH's keys, the API's. `assets` is the address that the documentation page loads scripts from."""
+
+    server_key: asyncssh.SSHKey
+    client_key: asyncssh.SSHKey
+    api_key: str
+    revoked_key: str
+    assets: str
 
 
 @dataclass(slots=True)
@@ -62,10 +79,9 @@ class Gate:
 class Serving:
     """All servers of the fleet: `furnish` it, then `run` it. Everything else is called on its loop."""
 
-    def __init__(self, life: Life, server_key: asyncssh.SSHKey, client_key: asyncssh.SSHKey, clock: Clock) -> None:
+    def __init__(self, life: Life, doors: Doors, clock: Clock) -> None:
         self.life = life
-        self.server_key = server_key
-        self.client_key = client_key
+        self.doors = doors
         self.clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.together = Together()
@@ -75,6 +91,7 @@ class Serving:
         """By the address at which the host's SSH server is."""
         self._gates: dict[str, Gate] = {}
         self._dashboard: Web | None = None
+        self._balancer: Web | None = None
         self._pages: list[tuple[Copy, Web]] = []
         self._sockets: Sockets | None = None
         self._turn = asyncio.Lock()
@@ -87,8 +104,12 @@ class Serving:
         named = zip(machines.items(), sockets.ssh, strict=True)
         self._gates = {name: Gate(machine, sock, options) for (name, machine), sock in named}
         self._dashboard = Web(sockets.dashboard, Dashboard(self.life, self.clock).answer, self.clock)
+        tokenizer = Tokenizer()
+        apis = [self._api(copy, tokenizer) for copy in self.life.copies]
+        balancer = Balancer(apis, Wicket(self.doors.api_key), time.monotonic)
+        self._balancer = Web(sockets.balancer, _nothing, self.clock, balancer.answer)
         self._pages = [
-            (copy, Web(sockets.replicas[copy.host.name], self._page(copy), self.clock)) for copy in self.life.copies
+            (api.copy, Web(sockets.replicas[api.copy.host.name], _nothing, self.clock, api.answer)) for api in apis
         ]
 
     async def run(self, ready: Future[Callable[[], None]]) -> None:
@@ -99,6 +120,8 @@ class Serving:
         try:
             for gate in self._gates.values():
                 await gate.open()
+            assert self._balancer is not None
+            await self._balancer.open()
             await self._tend()
             tending = asyncio.create_task(self._keep_tending())
         except BaseException as error:
@@ -149,14 +172,10 @@ class Serving:
         running = copy.engine.running if copy is not None and copy.engine is not None else -1
         return watched, running, -body.host.number
 
-    def _page(self, copy: Copy) -> Site:
-        def answer(path: str, query: str) -> Response:
-            self.life.advance(self.clock())
-            if copy.engine is None:
-                return Response(b"", "text/plain", 503)
-            return vllm_page.answer(copy.engine, path)
-
-        return answer
+    def _api(self, copy: Copy, tokenizer: Tokenizer) -> ReplicaApi:
+        revoked = self.doors.revoked_key if copy.host.traits.takes_revoked_key else ""
+        wicket = Wicket(self.doors.api_key, revoked)
+        return ReplicaApi(self.life, copy, self.clock, wicket, tokenizer, self.doors.assets)
 
     async def _keep_tending(self) -> None:
         while True:
@@ -178,7 +197,7 @@ class Serving:
     async def _end(self) -> None:
         for gate in self._gates.values():
             gate.close()
-        for web in (self._dashboard, *(web for _, web in self._pages)):
+        for web in (self._dashboard, self._balancer, *(web for _, web in self._pages)):
             if web is not None:
                 await web.close()
         if self._sockets is not None:
@@ -194,7 +213,7 @@ class Serving:
     def _options(self) -> asyncssh.SSHServerConnectionOptions:
         return asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: _Door(self),
-            server_host_keys=[self.server_key],
+            server_host_keys=[self.doors.server_key],
             encoding=None,
             server_version="dstui-demo",
             gss_host=None,
@@ -205,6 +224,10 @@ class Serving:
             compression_algs=None,
             login_timeout=30,
         )
+
+
+def _nothing(path: str, query: str) -> Response:
+    return Response(b"", "text/plain", 404)
 
 
 class _Door(asyncssh.SSHServer):
@@ -231,7 +254,7 @@ class _Door(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if self._machine is None or key != self._serving.client_key.convert_to_public():
+        if self._machine is None or key != self._serving.doors.client_key.convert_to_public():
             return False
         return username == LOGIN or (username == "root" and self._machine.character.traits.root_login)
 

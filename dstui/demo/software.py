@@ -8,13 +8,18 @@ from dstui.demo.cast import Character
 from dstui.demo.commands import Ran, Tool, choosing
 from dstui.demo.tree import Entries, Entry, folder, link
 
-RUNTIME_PYTHON = "/opt/deepseek/venv/bin/python"
-_SITE_PACKAGES = "/opt/deepseek/venv/lib/python3.12/site-packages"
+RUNTIME_PREFIX = "/opt/deepseek/venv"
+RUNTIME_PYTHON = f"{RUNTIME_PREFIX}/bin/python"
+SITE_PACKAGES = f"{RUNTIME_PREFIX}/lib/python3.12/site-packages"
+VLLM_VERSION, RAY_VERSION = "0.32.0", "2.52.1"
+"""Those that the inventory wants."""
 _PACKAGES = (
-    ("vllm", "0.6.3.post1", ">=3.8"),
-    ("ray", "2.38.0", ">=3.9"),
+    ("ray", RAY_VERSION, ">=3.9"),
     ("torch", "2.4.0", ">=3.8.0"),
     ("transformers", "4.45.2", ">=3.8.0"),
+    ("fastapi", "0.121.1", ">=3.8"),
+    ("uvicorn", "0.38.0", ">=3.9"),
+    ("starlette", "0.49.3", ">=3.9"),
     ("nvidia-nccl-cu12", "2.20.5", ">=3"),
 )
 """Built for CUDA 12.1, which the drivers of all hosts run."""
@@ -26,19 +31,24 @@ _DAEMON = {
 }
 
 
+def vllm_version(host: Character) -> str:
+    """What is installed there, and what runs."""
+    return host.traits.vllm or VLLM_VERSION
+
+
 def files(host: Character) -> Entries:
     entries: dict[str, Entry | str] = {
         "/run/docker.sock": Entry(mode=0o140660, gid=999),
         "/etc/docker/daemon.json": json.dumps(_DAEMON, indent=2) + "\n",
-        _SITE_PACKAGES: folder(),
-        f"{_SITE_PACKAGES}/torch/version.py": "from typing import Optional\n\n"
+        SITE_PACKAGES: folder(),
+        f"{SITE_PACKAGES}/torch/version.py": "from typing import Optional\n\n"
         "__version__ = '2.4.0+cu121'\ndebug = False\ncuda: Optional[str] = '12.1'\nhip: Optional[str] = None\n",
         "/usr/local/cuda-12.2/version.json": json.dumps({"cuda": {"name": "CUDA SDK", "version": "12.2.2"}}),
         "/usr/local/cuda": link("/etc/alternatives/cuda"),
         "/etc/alternatives/cuda": link("/usr/local/cuda-12.2"),
     }
-    for name, version, requires in _PACKAGES:
-        place = f"{_SITE_PACKAGES}/{name.replace('-', '_')}-{version}.dist-info/METADATA"
+    for name, version, requires in (("vllm", vllm_version(host), ">=3.10,<3.15"), *_PACKAGES):
+        place = f"{SITE_PACKAGES}/{name.replace('-', '_')}-{version}.dist-info/METADATA"
         entries[place] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: {requires}\n\n"
     return entries
 

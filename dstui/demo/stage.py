@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dstui.catalogue import load_catalogue
 from dstui.demo.acts import DemoActs
+from dstui.demo.cases import case_lines
 from dstui.demo.cast import MOST_HOSTS, cast
 from dstui.demo.choreographer import DemoChoreographer
 from dstui.demo.fleet import Fleet, Keys
@@ -52,6 +53,14 @@ class Stage:
     def known_hosts(self) -> Path:
         return self.folder / "known_hosts"
 
+    @property
+    def api_key(self) -> Path:
+        return self.folder / "api.key"
+
+    @property
+    def revoked_key(self) -> Path:
+        return self.folder / "revoked.key"
+
     def strike(self) -> None:
         """Ends the server and removes the directory with everything in it."""
         atexit.unregister(self.strike)
@@ -74,8 +83,12 @@ class Stage:
         public = fleet.keys.server.export_public_key().decode("ascii").strip()
         known = "".join(f"[{host.ssh_ip}]:{fleet.port} {public}\n" for host in fleet.characters)
         _write_private(self.known_hosts, known.encode())
+        (self.folder / "cases").mkdir(0o700)
+        _write_private(self.folder / "cases" / "demo.jsonl", case_lines().encode())
         path = self.folder / "inventory.yaml"
-        served = Served(fleet.dashboard_url, fleet.backends)
+        _write_private(self.api_key, f"{fleet.keys.api}\n".encode())
+        _write_private(self.revoked_key, f"{fleet.keys.revoked}\n".encode())
+        served = Served(fleet.dashboard_url, fleet.api_url, fleet.backends, self.api_key, self.revoked_key)
         text = inventory_yaml(
             fleet.characters, port=fleet.port, identity=self.identity, known_hosts=self.known_hosts, served=served
         )
@@ -105,7 +118,7 @@ def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
     params = ParamSource(catalogue, inventory, {})
     journal = stage.journal = Journal(stage.folder / "demo.journal", site.name, simulated=True)
     links, redactor, acts = stage.links(inventory), Redactor(inventory.secrets), DemoActs(stage.fleet)
-    real = Choreographer(site, params, {}, inventory.secrets)
+    real = Choreographer(site, params, {}, inventory.secrets, inventory, links.forward)
 
     def watch() -> LiveFeed:
         feed = live_feed(inventory, links, redactor, simulated=True)

@@ -56,6 +56,12 @@ _NFS = Mount(SHARE, 0, 55, SOURCE, "nfs4", _OPTIONS, 1_048_576,
              95_367_431, 58_412_004, 6_100_000_000, 6_098_000_000)  # fmt: skip
 
 
+def shm(host: Character) -> Mount:
+    """The memory that processes share, half of all there is; it is on no list of disks."""
+    pages = host.traits.memory_gib * (1 << 30) // 2 // 4096
+    return Mount("/dev/shm", 0, 26, "tmpfs", "tmpfs", "rw,nosuid,nodev", 4096, pages, pages, pages, pages)  # noqa: S108
+
+
 def mounts(host: Character) -> tuple[Mount, ...]:
     return (_ROOT, _RAID, _NFS) if host.traits.share_mounted else (_ROOT, _RAID)
 
@@ -75,6 +81,7 @@ def files(host: Character) -> Entries:
         "/mnt": folder(),
         "/raid": folder(),
         "/var/lib/docker": folder(0o710),
+        "/dev/shm": folder(0o1777),  # noqa: S108 - where Ray keeps its objects
         SHARE: folder(0o775, RUNTIME_UID, RUNTIME_UID),
     }
     return entries

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dstui.demo import gpus, storage
+from dstui.demo import gpus, processes, storage
 from dstui.demo.cast import Character
 from dstui.demo.commands import Ran, Tool, choosing
+from dstui.demo.life import Work
 from dstui.demo.network import DATA_NET, MGMT_NET
 from dstui.demo.tree import LOGIN_UID, Entries, Entry, folder
 
@@ -80,7 +81,7 @@ def _logs() -> dict[str, Entry | str]:
     }
 
 
-def _units(host: Character) -> dict[str, dict[str, str]]:
+def _units(host: Character, work: Work) -> dict[str, dict[str, str]]:
     running = ("docker", *_EXPORTERS, "rsyslog", *_log_shippers(host))
     started = {
         f"{name}.service": {
@@ -94,7 +95,7 @@ def _units(host: Character) -> dict[str, dict[str, str]]:
     }
     state = "active" if host.traits.firewall else "inactive"
     ufw = {"ActiveState": state, "SubState": "exited", "UnitFileState": "enabled"}
-    return {**started, "ufw.service": ufw, **storage.units(host)}
+    return {**started, "ufw.service": ufw, **storage.units(host), **processes.units(host, work)}
 
 
 def _systemctl(units: Mapping[str, Mapping[str, str]]) -> Tool:
@@ -103,7 +104,7 @@ def _systemctl(units: Mapping[str, Mapping[str, str]]) -> Tool:
               "ActiveEnterTimestampMonotonic": "0"}  # fmt: skip
 
     def tool(arguments: tuple[str, ...]) -> Ran:
-        words = [word for word in arguments if word != "--no-pager"]
+        words = [word for word in arguments if word not in ("--no-pager", "--")]
         if words[:1] == ["is-active"]:
             state = units.get(f"{words[-1].removesuffix('.service')}.service", absent)["ActiveState"]
             return Ran(f"{state}\n", exit=0 if state == "active" else 3)
@@ -164,7 +165,7 @@ def _sshd_effective(host: Character) -> str:
     return "".join(f"{name} {value}\n" for name, value in values.items())
 
 
-def tools(host: Character) -> dict[str, Tool]:
+def tools(host: Character, work: Work) -> dict[str, Tool]:
     disk_use = Ran(
         "2816420\t/var/log\n",
         "du: cannot access '/tmp/ray/session_latest/logs': No such file or directory\n",
@@ -172,7 +173,7 @@ def tools(host: Character) -> dict[str, Tool]:
         seconds=0.09,
     )
     return {
-        "systemctl": _systemctl(_units(host)),
+        "systemctl": _systemctl(_units(host, work)),
         "sshd": choosing({"-T": Ran(_sshd_effective(host), seconds=0.03)}),
         "ufw": choosing({"status verbose": Ran(_ufw(host), seconds=0.24)}),
         "iptables-save": choosing({"": Ran(_iptables(host, six=False))}),

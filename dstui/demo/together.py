@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dstui.demo.cast import Character, share
+from dstui.demo.processes import held
 from dstui.gather.collector.wire import number, string
 
 ABSENT_SECONDS = 1.0
@@ -20,6 +21,8 @@ class Together:
 
     listeners: dict[tuple[str, int], str] = field(default_factory=dict)
     nonces: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    busy: set[tuple[str, int]] = field(default_factory=set)
+    """Ports that were asked for and that Ray holds."""
 
     def perform(self, host: Character, request: Mapping[str, object]) -> dict[str, object] | None:
         """The answer to one request of a choreography; None for a verb that is not known. Raises TypeError."""
@@ -58,14 +61,20 @@ class Together:
         address, port = string(asked, "address"), int(number(asked, "port", 0))
         if address != host.data_ip:
             return {"state": "failed", "holder": None, "why": "EADDRNOTAVAIL: Cannot assign requested address"}
+        holder = held(host).get(port)
+        if holder is not None:
+            self.busy.add((address, port))
+            return {"state": "busy", "holder": holder, "why": "EADDRINUSE: Address already in use"}
         self.listeners[address, port] = string(asked, "nonce")
         return {"state": "listening", "holder": None, "why": ""}
 
     def _try(self, host: Character, row: tuple[str, int, str | None]) -> list[object]:
         """Inside the cluster the firewall lets everything through."""
         address, port, nonce = row
-        held = self.listeners.get((address, port))
-        outcome = "refused" if held is None else "ok" if held == nonce else "wrong-nonce"
+        known = self.listeners.get((address, port))
+        outcome = "refused" if known is None else "ok" if known == nonce else "wrong-nonce"
+        if nonce is None and (address, port) in self.busy:
+            outcome = "ok"
         return [address, port, outcome, round(0.08 + 0.1 * share(f"{host.name} {address}:{port}"), 3)]
 
     def _place(self, host: Character, asked: dict[str, object]) -> tuple[str, str]:

@@ -17,13 +17,30 @@ LOGIN_UID = 1001
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file with its content, a symbolic link with its `target`, or a directory; `mode` as in st_mode."""
+    """A file with its content, a symbolic link with its `target`, or a directory; `mode` as in st_mode.
+
+    With `head` a file of `size` bytes of which only the beginning exists.
+    """
 
     content: str = ""
     target: str | None = None
     mode: int = stat.S_IFREG | 0o644
     uid: int = 0
     gid: int = 0
+    head: bytes | None = None
+    size: int = 0
+
+    @property
+    def data(self) -> bytes:
+        """What there is of a file's bytes."""
+        return self.content.encode() if self.head is None else self.head
+
+    @property
+    def length(self) -> int:
+        """Bytes of it, as stat tells."""
+        if stat.S_ISDIR(self.mode):
+            return 4096
+        return self.size if self.head is not None else len((self.content or self.target or "").encode())
 
     @property
     def readable(self) -> bool:
@@ -33,8 +50,7 @@ class Entry:
     @property
     def row(self) -> list[float]:
         """As the operation LISTING answers: mode, uid, gid, size, mtime."""
-        size = 4096 if stat.S_ISDIR(self.mode) else len(self.content or self.target or "")
-        return [self.mode, self.uid, self.gid, size, INSTALLED_AT]
+        return [self.mode, self.uid, self.gid, self.length, INSTALLED_AT]
 
 
 def link(target: str) -> Entry:
@@ -104,6 +120,17 @@ class Tree:
             if here is not None and (here is not _FOLDER or found is None):
                 found = here
         return found
+
+    def below(self, path: str) -> list[str]:
+        """Every path under a directory, sorted, as it is called from there."""
+        found: set[str] = set()
+        waiting = [path.rstrip("/")]
+        while waiting:
+            place = waiting.pop()
+            inner = self.glob([f"{place}/*", f"{place}/.*"])
+            found.update(inner)
+            waiting += inner
+        return sorted(each[len(path.rstrip("/")) + 1 :] for each in found)
 
     def glob(self, patterns: Sequence[str]) -> list[str]:
         """Every path that matches one of the patterns, sorted, once."""

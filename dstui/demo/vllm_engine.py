@@ -89,6 +89,16 @@ class Histogram:
         self.total += value * times
 
 
+@dataclass(slots=True, eq=False)
+class Guest:
+    """A request that really came over HTTP, beside those of the made-up users. Times are seconds."""
+
+    prompt: int
+    arrived: float
+    tokens: int = 0
+    first: float | None = None
+
+
 @dataclass(slots=True)
 class Engine:
     """One engine since `started` (seconds since the epoch). `step` is called with the time going forward only."""
@@ -111,6 +121,7 @@ class Engine:
     )
     token_rate: float = 0.0
     """Tokens/s of the last step."""
+    guests: list[Guest] = field(default_factory=list)
     _tokens: float = 0.0
     _ends: float = 0.0
     _thrown: float = 0.0
@@ -123,6 +134,36 @@ class Engine:
     @property
     def cached_tokens(self) -> int:
         return int(self.prompt_tokens * _CACHED_SHARE)
+
+    @property
+    def together(self) -> int:
+        """All requests that run, guests as well."""
+        return self.running + len(self.guests)
+
+    def welcome(self, guest: Guest) -> None:
+        """A request from outside begins to run: there is always room for one more."""
+        self.guests.append(guest)
+        self.prompt_tokens += guest.prompt
+        self.histograms["request_prompt_tokens"].observe(guest.prompt)
+        self.histograms["request_queue_time_seconds"].observe(0.0)
+
+    def said(self, guest: Guest, now: float) -> None:
+        """Another token of it."""
+        if guest.first is None:
+            guest.first = now
+            self.histograms["time_to_first_token_seconds"].observe(max(0.0, now - guest.arrived))
+        guest.tokens += 1
+        self.generation_tokens += 1
+
+    def farewell(self, guest: Guest, now: float, reason: str) -> None:
+        """It has ended, for one of the `OUTCOMES`. Nothing happens when it has ended already."""
+        if guest not in self.guests:
+            return
+        self.guests.remove(guest)
+        self.finished[reason] += 1
+        seen = self.histograms
+        seen["request_generation_tokens"].observe(guest.tokens)
+        seen["e2e_request_latency_seconds"].observe(max(0.0, now - guest.arrived))
 
     def gap(self, pace: float) -> float:
         """Seconds between two tokens of a request now."""

@@ -9,6 +9,7 @@ from dstui.demo.vllm_engine import BLOCK_TOKENS, BLOCKS, KV_TOKENS, Engine, Hist
 from dstui.demo.web import Response
 
 MODEL = "deepseek-llm-67b-chat"
+MAX_MODEL_LEN = 4_096
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 _LABELS = f'engine="0",model_name="{MODEL}"'
 _HEAD = "# SIMULATED: no vLLM runs here, this is the embedded fleet of `dstui demo`.\n"
@@ -36,17 +37,16 @@ _HELP = {
 }
 _CONFIG = (
     f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",cache_dtype="auto",enable_prefix_caching="True",engine="0",'
-    f'gpu_memory_utilization="0.9",kv_cache_size_tokens="{KV_TOKENS}",num_cpu_blocks="None",num_gpu_blocks="{BLOCKS}",'
+    f'gpu_memory_utilization="0.9",kv_cache_max_concurrency="{KV_TOKENS / MAX_MODEL_LEN:.2f}",'
+    f'kv_cache_size_tokens="{KV_TOKENS}",num_cpu_blocks="None",num_gpu_blocks="{BLOCKS}",'
     'num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",sliding_window="None"} 1.0\n'
 )
 
 
 def answer(engine: Engine, path: str) -> Response:
-    """What the replica's server answers on a path: its metrics, its health and its version; all else is not made up."""
+    """What the replica's server answers on a path: its metrics; the rest is the API's."""
     if path == "/metrics":
         return Response(page(engine).encode(), CONTENT_TYPE)
-    if path == "/health":
-        return Response(b"", "text/plain")
     return Response(b'{"detail":"Not Found"}', "application/json", status=404)
 
 
@@ -58,7 +58,7 @@ def page(engine: Engine) -> str:
 def _parts(engine: Engine) -> Iterator[str]:
     yield _HEAD
     yield f"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {engine.started!r}\n"
-    yield _gauge("num_requests_running", engine.running)
+    yield _gauge("num_requests_running", engine.together)
     yield _gauge("num_requests_waiting", engine.waiting)
     yield "# TYPE vllm:num_requests_waiting_by_reason gauge\n"
     for reason, waiting in (("capacity", engine.waiting), ("deferred", 0)):

@@ -39,6 +39,9 @@ class OpKind(StrEnum):
     DNS = "dns"
     HTTP = "http"
     CONNECT = "connect"
+    TREE = "tree"
+    PIECES = "pieces"
+    SHA256 = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,36 @@ def connect(key: str, *endpoints: tuple[str, int], timeout: float = 2.0) -> Op:
     """
     args = {"endpoints": [[host, port] for host, port in endpoints], "timeout": timeout}
     return Op(key, OpKind.CONNECT, args, "connect " + " ".join(f"{host}:{port}" for host, port in endpoints))
+
+
+def tree(key: str, path: str, *, timeout: float = 10.0, entries: int = 20_000, depth: int = 8) -> Op:
+    """Everything under a directory, with links to files followed, in a child given up after `timeout` seconds.
+
+    `{"real": path, "dev": "maj:min", "above": [[path, mode, uid, gid]] of all parents from `/` on,
+    "entries": {path below, "" for the directory itself: [mode, uid, gid, size, mtime_ns, inode, "rwx" as far as the
+    login user may, link target | null]}, "errors": {path below: errno}, "error": {"call", "errno", "message"} | null}`;
+    with `error` there is nothing else. More than `entries`, or deeper than `depth`, is Missing(budget).
+    """
+    args = {"path": path, "timeout": timeout, "entries": entries, "depth": depth}
+    return Op(key, OpKind.TREE, args, f"find -L {join([path])} -ls")
+
+
+def pieces(key: str, *parts: tuple[str, int, int], timeout: float = 60.0) -> Op:
+    """Parts of files as (path, offset, length); an offset below 0 counts from the end. At most 128 MiB each.
+
+    `[[size of the file, base64 of zlib of what is there] | [null, errno]]`, in the order asked.
+    """
+    args = {"pieces": [[path, offset, length] for path, offset, length in parts], "timeout": timeout}
+    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    return Op(key, OpKind.PIECES, args, f"parts of {join([parts[0][0]])}{more}" if parts else "no parts")
+
+
+def sha256(key: str, path: str, *, timeout: float) -> Op:
+    """The SHA-256 of a whole file, read at the lowest priority and given up after `timeout` seconds.
+
+    `{"sha256": hex, "size": bytes, "mtime_ns", "inode"}`; a file that changes meanwhile is Missing(cannot-tell).
+    """
+    return Op(key, OpKind.SHA256, {"path": path, "timeout": timeout}, f"sha256sum {join([path])}")
 
 
 @dataclass(frozen=True, slots=True)

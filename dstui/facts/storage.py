@@ -228,10 +228,11 @@ _IDS = re.compile(r"uid=(\d{1,10})(?:\([^)]*\))? gid=(\d{1,10})", re.ASCII)
 _GROUP_ID = re.compile(r"(\d{1,10})(?:\([^)]*\))?", re.ASCII)
 
 
-def _user(raw: Raw) -> User | Missing | None:
-    if "storage.user" not in raw.answers:
+def user_of(raw: Raw, key: str) -> User | Missing | None:
+    """The ids that `id <user>` printed; None when it was not asked."""
+    if key not in raw.answers:
         return None
-    found = command(raw, "storage.user")
+    found = command(raw, key)
     if isinstance(found, Missing):
         return found
     ids = _IDS.search(found.output)
@@ -240,7 +241,7 @@ def _user(raw: Raw) -> User | Missing | None:
         return User(int(ids[1]), int(ids[2]), frozenset(int(g) for g in _GROUP_ID.findall(groups)))
     if found.exit == 1 and re.search(r"no such user|unknown user", found.error + found.output, re.IGNORECASE):
         return User(None, None, frozenset())
-    return garbled(raw, "storage.user", f"exit {found.exit}, no uid in the output")
+    return garbled(raw, key, f"exit {found.exit}, no uid in the output")
 
 
 def _exports(raw: Raw) -> tuple[Export, ...] | Missing:
@@ -290,7 +291,7 @@ def parse(raw: Raw) -> StorageFacts:
         health=stats if isinstance(stats, Missing) else mounts.mountstats(stats),
         exports=_exports(raw),
         quotas=_quotas(raw),
-        user=_user(raw),
+        user=user_of(raw, "storage.user"),
         server=_server(raw),
     )
 

@@ -105,12 +105,17 @@ def ops(host: HostSite, site: Site) -> tuple[Op, ...]:
     )
 
 
-def _package_ops(interpreter: str) -> tuple[Op, ...]:
-    """The packages beside an interpreter: `bin/python` of a venv or conda environment, or the system's places."""
+def package_places(interpreter: str) -> tuple[str, ...]:
+    """Where the packages of an interpreter lie, as patterns: of a venv or conda environment, or the system's places."""
     prefix = interpreter.rsplit("/", 2)[0] if interpreter.count("/") >= 2 else "/usr"
-    places = [f"{prefix}/lib/python3*/site-packages", f"{prefix}/lib64/python3*/site-packages"]
+    places = (f"{prefix}/lib/python3*/site-packages", f"{prefix}/lib64/python3*/site-packages")
     if prefix in ("/usr", "/usr/local"):
-        places += ["/usr/local/lib/python3*/dist-packages", "/usr/lib/python3/dist-packages"]
+        return (*places, "/usr/local/lib/python3*/dist-packages", "/usr/lib/python3/dist-packages")
+    return places
+
+
+def _package_ops(interpreter: str) -> tuple[Op, ...]:
+    places = package_places(interpreter)
     return (
         glob(
             "versions.packages",
@@ -126,14 +131,17 @@ def more(host: HostSite, site: Site, raw: Raw) -> tuple[Op, ...]:
     """Without a configured interpreter: the one of a running raylet or worker, where the session may look."""
     if site.runtime_python:
         return ()
-    running = _running_interpreter(raw)
+    running = running_interpreter(raw)
     if running is None:
         return ()
     return (run("versions.python", running, *_ASK_VERSION, timeout=5.0), *_package_ops(running))
 
 
-def _running_interpreter(raw: Raw) -> str | None:
-    """raylet is a binary inside the environment's ray package, so its own path tells which environment that is."""
+def running_interpreter(raw: Raw) -> str | None:
+    """The Python of a running raylet, from `versions.exe`; None when none runs.
+
+    raylet is a binary inside the environment's ray package, so its own path tells which environment that is.
+    """
     found = raw.files("versions.exe")
     if isinstance(found, Missing):
         return None

@@ -12,7 +12,7 @@ from dstui.facts.raw import Answer, Missing, run
 from dstui.gather.choreography import nonce_matrix, port_matrix, vantage_reach
 from dstui.gather.link import HostLink
 from dstui.gather.local import open_local
-from dstui.gather.observing import OBSERVERS, Observing, observer
+from dstui.gather.observing import OBSERVERS, Forward, Observing, observer
 from dstui.inventory import Inventory
 from dstui.inventory.secrets import SecretStore
 from dstui.model import GatherError, Reason, SecretError
@@ -33,8 +33,10 @@ class Choreographer:
         own: Mapping[str, Declared],
         store: SecretStore,
         inventory: Inventory | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self._inventory = inventory
+        self._forward = forward
         self._site = site
         self._params = params
         self._own = own
@@ -52,10 +54,21 @@ class Choreographer:
         Raises GatherError.
         """
         if need in OBSERVERS:
-            assert self._inventory is not None
+            if self._inventory is None:
+                raise GatherError(Reason.NOT_RUN, "the endpoints of this cluster are not asked")
             token = secrets.token_hex(4)
             return await observer(need)(
-                Observing(self._inventory, self._site, self._params, links, missing, token, asked.confirmed, asked.told)
+                Observing(
+                    inventory=self._inventory,
+                    site=self._site,
+                    params=self._params,
+                    links=links,
+                    missing=missing,
+                    run=token,
+                    confirmed=asked.confirmed,
+                    told=asked.told,
+                    forward=self._forward,
+                )
             )
         if need == "ports":
             return await self._ports(links, missing)

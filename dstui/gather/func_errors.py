@@ -111,6 +111,9 @@ async def _left(o: Observing, asked: Api, settle: float) -> Abort:
         data={**body, "ignore_eos": True},
         stop_after=3,
     )
+    if not isinstance(before, Missing) and before > 0:
+        # Other people's requests come and go meanwhile: a sum of all tells nothing of this one.
+        before = Missing(Reason.CANNOT_TELL, f"{before:g} other requests were running, so nothing tells this one apart")
     if isinstance(before, Missing):
         return Abort(exchange, before, before)
     began = time.monotonic()

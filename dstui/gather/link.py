@@ -27,6 +27,9 @@ __all__ = ["ASIDE_BYTES", "HELLO_SECONDS", "HostLink", "Link", "Listener", "Samp
 HELLO_SECONDS = 20.0
 """From the exec to the collector's first message; a shell start-up file may take seconds."""
 
+FACTS_SECONDS = 60.0
+"""What a host gives its operations at least, however soon the controller stops waiting (CATALOGUE 0.4)."""
+
 ASIDE_BYTES = 256 * 1024
 """Longer messages are decoded in a thread, so that the loop is free again within milliseconds."""
 
@@ -121,7 +124,8 @@ class Link:
             async with _deadline(self._host, "facts", deadline):
                 await self._ship_modules({op.kind.value for op in ops})
                 request = [{"key": op.key, "kind": op.kind.value, "args": op.args} for op in ops]
-                answers = (await self._ask("facts", {"ops": request, "become": self._become})).get("answers")
+                asked = {"ops": request, "become": self._become, "deadline": max(FACTS_SECONDS, deadline)}
+                answers = (await self._ask("facts", asked)).get("answers")
         raw = raw_of(ops, answers)
         self._learn(ops, raw)
         return raw
@@ -242,6 +246,10 @@ class Link:
         try:
             self._wire.write(json.dumps({"id": number, "verb": verb, **args}).encode() + b"\n")
             answer = await waiting
+        except asyncio.CancelledError:
+            if verb == "facts" and self.alive:
+                self._wire.write(json.dumps({"id": next(self._ids), "verb": "drop", "of": number}).encode() + b"\n")
+            raise
         finally:
             self._pending.pop(number, None)
         if answer.get("ok") is not True:

@@ -28,6 +28,7 @@ _WHEN_NEEDED = (
     "nonce",
     "names",
     "web",
+    "trees",
     "gpus",
     "sample",
     "companion",

@@ -2,9 +2,10 @@
 # Installs what `make test-real` needs on Debian or Ubuntu. Does nothing, quickly, when all of it is there.
 set -eu
 
-packages='fuse3 gcc iproute2 iptables iputils-ping libc6-dev libnuma1 nftables openssh-client openssh-server procps
-python3 sshfs sudo tmux util-linux'
-tools='cc fusermount3 ip iptables-save lscpu nft nsenter pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare visudo'
+packages='fuse3 gcc iproute2 iptables iputils-ping libc6-dev libnuma1 nftables nginx-light openssh-client
+openssh-server procps python3 sshfs sudo tmux util-linux'
+tools='cc fusermount3 ip iptables-save lscpu nft nginx nsenter pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare
+visudo'
 
 if [ "$(id -u)" != 0 ]; then
   echo "test-real: needs root: it makes network namespaces, mounts and a bridge. Run: sudo make test-real" >&2

@@ -7,6 +7,7 @@ import pytest
 
 from dstui import probes
 from dstui.catalogue import load_catalogue
+from dstui.gather.observing import OBSERVERS, observer
 from dstui.judge.registry import HostJudge
 
 ENGINE = "dstui.headless, dstui.engine, dstui.opening, dstui.gather.ssh, dstui.gather.dial, dstui.gather.choreographer"
@@ -41,11 +42,19 @@ def test_every_judge_has_its_check_and_its_groups(check_id: str) -> None:
     assert set(judge.groups) <= set(probes.groups())
     prefixes = {p.split(".")[0] for p in judge.evidence}
     assert prefixes or not isinstance(judge, HostJudge)
-    known = {"ports", "nonce", "vantage", "root-attempt"}
+    known = {"ports", "nonce", "vantage", "root-attempt", *OBSERVERS}
     assert set(judge.needs) <= known
 
 
-def test_the_five_host_sections_are_built() -> None:
+def test_every_observer_is_there_and_wanted() -> None:
+    wanted = {need for judge in probes.judges().values() for need in judge.needs}
+    for need in OBSERVERS:
+        assert callable(observer(need))
+        assert need in wanted, f"nobody wants {need}"
+
+
+def test_a_section_is_built_whole() -> None:
     built = set(probes.judges())
-    assert built == {c.id for c in load_catalogue().checks if c.section in ("hw", "sw", "net", "stor", "hard")}
-    assert len(built) == 25
+    sections = {check_id.partition(".")[0] for check_id in built}
+    assert built == {c.id for c in load_catalogue().checks if c.section in sections}
+    assert {"hw", "sw", "net", "stor", "hard"} <= sections

@@ -13,6 +13,7 @@ from dstui.catalogue import Catalogue, ParamType, Shape, load_catalogue
 from dstui.facts.case import Params
 
 HOST_SECTIONS = ("hw", "sw", "net", "stor", "hard")
+SERVICE_SECTIONS = ("model", "ray", "vllm", "api", "lb", "func")
 
 DEFAULTS: dict[str, dict[str, tuple[str, object]]] = {
     "hw.gpu-model": {
@@ -196,7 +197,8 @@ def _reads() -> Iterator[tuple[str, str, str]]:
 
 def test_judges_read_parameters_that_exist_with_the_type_they_have(catalogue: Catalogue) -> None:
     for module, accessor, name in _reads():
-        found = [p.type for c in catalogue.checks if c.section in HOST_SECTIONS for p in c.params if p.name == name]
+        judged = (*HOST_SECTIONS, *SERVICE_SECTIONS)
+        found = [p.type for c in catalogue.checks if c.section in judged for p in c.params if p.name == name]
         assert found, f"judge {module} reads {name}, which no check has"
         for type_ in found:
             assert type_.shape in READABLE_AS[accessor], f"judge {module} reads {name} as {accessor}, it is {type_}"

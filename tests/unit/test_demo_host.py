@@ -62,7 +62,8 @@ def test_every_operation_of_every_group_is_answered(site: Site) -> None:
     ops = asked(host, site)
     told = carried_out(machine(), ops)
     more = [op for group in probes.groups().values() if group.more for op in group.more(host, site, told)]
-    assert {op.kind for op in ops} == set(OpKind)
+    # These are asked for by observations, not by groups.
+    assert {op.kind for op in ops} == set(OpKind) - {OpKind.TREE, OpKind.PIECES, OpKind.SHA256}
     answers = {**told.answers, **carried_out(machine(), more).answers}
     missing = {key: answer.missing.reason.value for key, answer in answers.items() if answer.missing}
     # What a healthy Ubuntu server has no use for.
@@ -76,7 +77,7 @@ def test_every_operation_of_every_group_is_answered(site: Site) -> None:
         "storage.quota": "tool-missing",
     }
     failed = {key for key, answer in answers.items() if answer.exit not in (0, None)}
-    assert failed == {"agents.sizes", "mem.raylets", "sw.packages"}
+    assert failed == {"agents.sizes", "sw.packages"}
 
 
 @pytest.mark.parametrize(

@@ -161,11 +161,10 @@ async def test_an_unreachable_host_is_unknown_and_nobody_elses_problem(bench: Be
 
 
 async def test_every_check_of_the_host_sections_settles_whatever_is_missing(bench: Bench) -> None:
-    """Hosts that answer nothing at all: 25 checks, none green, none open."""
+    """Hosts that answer nothing at all, and an observation that fails: none green, none open."""
     bench.pool.links = {h.name: CannedLink(h.name, {}) for h in SITE.hosts}
     engine = bench.open()
     await engine.run(engine.select())
-    assert len(engine.built) == 25
     for check_id in engine.built:
         status = engine.checklist().statuses[check_id]
         assert status.findings, check_id

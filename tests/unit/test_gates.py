@@ -88,6 +88,41 @@ async def test_a_need_is_met_as_long_as_one_check_wants_it() -> None:
     assert await Gates(a_plan(*both), {}, {"a": held, "b": held}).shut_need("n") == held
 
 
+async def test_a_need_that_a_prerequisite_and_what_waits_for_it_share() -> None:
+    """The one that waits is asked first, and must not keep the need from the one that it waits for."""
+    gates = Gates(a_plan(judge("later", "n"), judge("first", "n")), {"later": ("first",)}, {})
+    async with asyncio.timeout(5):
+        assert await gates.shut_need("n") is None
+
+
+async def test_a_whole_sweep_comes_to_its_end() -> None:
+    """Every judge of this dstui with its needs and prerequisites: nobody waits for somebody who waits for him."""
+    catalogue = load_catalogue()
+    whole = plan(catalogue, [check.id for check in catalogue.checks], probes.judges())
+    gates = Gates(whole, {check.id: check.prerequisites for check in catalogue.checks}, {})
+    for each in whole.host_judges:
+        gates.settled(each.check_id, [Verdict.PASS])
+    met = {need: asyncio.Event() for each in whole.fleet_judges for need in each.needs}
+
+    async def meet(need: str) -> None:
+        async with gates.lane(need):
+            assert await gates.shut_need(need) is None
+        gates.met(need)
+        met[need].set()
+
+    async def rule(each: FleetJudge) -> None:
+        for need in each.needs:
+            await met[need].wait()
+        assert await gates.shut_check(each.check_id) is None
+        gates.settled(each.check_id, [Verdict.PASS])
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        for need in met:
+            tasks.create_task(meet(need))
+        for each in whole.fleet_judges:
+            tasks.create_task(rule(each))
+
+
 def test_no_check_waits_for_one_of_a_later_lane() -> None:
     """Else a sweep would wait for ever: the lane is held while a prerequisite is waited for."""
     catalogue = load_catalogue()

@@ -285,3 +285,14 @@ async def test_no_key_to_send(
         ruling = judged(check_id, await OBSERVE[check_id](observing))
     assert ruling.verdict is Verdict.UNKNOWN, words(ruling)
     assert ruling.reason is Reason.NO_CREDENTIAL
+
+
+async def test_other_peoples_requests_are_not_taken_for_the_one_that_was_left(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    echo = Echo("goes-on")
+    echo.running = 3
+    async with world(tmp_path, catalogue, echo, nesting_depth=2000, abort_settle_s=0.2) as (observing, judged):
+        ruling = judged("func.error-handling", await OBSERVE["func.error-handling"](observing))
+    assert ruling.verdict is Verdict.WARN, words(ruling)
+    assert "3 other requests were running" in words(ruling)

@@ -146,7 +146,13 @@ class Session:
         def reply(answers: str) -> None:
             self._send_text('{"id":%s,"ok":true,"answers":%s}' % (dumps([number_])[1:-1], answers))
 
-        Facts(self._loop, request, reply, self._facts)
+        Facts(self._loop, request, reply, self._facts).number = number_
+
+    def _drop(self, number_: object, request: "dict[str, object]") -> None:
+        # The one verb without an answer: whoever sends it has stopped listening.
+        for facts in list(self._facts):
+            if facts.number == request.get("of"):
+                facts.drop()
 
     def _module(self, number_: object, request: "dict[str, object]") -> None:
         from base64 import b64decode
@@ -242,6 +248,7 @@ class Session:
 
     _VERBS = {
         "facts": _gather,
+        "drop": _drop,
         "module": _module,
         "listen": _listen,
         "close": _close,

@@ -44,6 +44,9 @@ _ALONE = {
     "dns": (lazily("names", "dns"), 3.0, GRACE_SECONDS),
     "http": (lazily("web", "get"), 20.0, GRACE_SECONDS),
     "connect": (lazily("peers", "connect"), 2.0, GRACE_SECONDS),
+    "tree": (lazily("trees", "tree"), 10.0, 0.0),
+    "pieces": (lazily("trees", "pieces"), 60.0, 0.0),
+    "sha256": (lazily("trees", "sha256"), 600.0, 0.0),
 }
 
 
@@ -56,7 +59,12 @@ def rounds(args: "dict[str, object]") -> int:
 
 
 class Facts:
-    """One request. `reply` gets the answers as one JSON object text; `family` holds it while it runs."""
+    """One request. `reply` gets the answers as one JSON object text; `family` holds it while it runs.
+
+    `number` is the request's id, for whoever wants to drop it.
+    """
+
+    number: object = None
 
     def __init__(
         self, loop: Loop, request: "dict[str, object]", reply: "Callable[[str], None]", family: "set[Facts]"

@@ -76,10 +76,10 @@ class RayCluster:
         names = set(self.hosts)
         self._wait(lambda: self.alive() == names, "all nodes to join")
 
-    def join(self, host: Host) -> None:
-        """A worker; it joins within seconds."""
+    def join(self, host: Host, *options: str) -> None:
+        """A worker; it joins within seconds. `options` are more words for `ray start`."""
         self._started = [process for process in self._started if process.poll() is None]
-        self._begin(host, f"--address={self.address}")
+        self._begin(host, f"--address={self.address}", *options)
 
     def alive(self) -> set[str]:
         """Hosts whose Ray node is alive, as Ray's own API says."""
