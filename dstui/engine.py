@@ -176,7 +176,7 @@ class Engine:
         """
         if self.progress.running:
             raise UsageError(f"run {self.progress.run} is under way; wait for it or stop it first")
-        wanted = plan(self.catalogue, checks, self._judges)
+        wanted = plan(self.catalogue, self._without_deeper(checks, confirmed), self._judges)
         if not wanted.checks:
             raise UsageError("none of the chosen checks has a probe; sign them by hand (s) or choose others")
         self.progress = Progress(running=True, started_at=self.clock(), message="")
@@ -198,6 +198,19 @@ class Engine:
             self.progress.running = False
             self.progress.checks.clear()
             self._changed()
+
+    def _without_deeper(self, checks: Sequence[str], confirmed: frozenset[str]) -> Sequence[str]:
+        """Leaves out what a deeper look, asked for by somebody, has settled afresh: a shallow one must not undo it.
+
+        A single check is what somebody asks for, and runs.
+        """
+        if len(checks) == 1:
+            return checks
+        statuses = self.checklist().statuses
+        told = (Verdict.PASS, Verdict.WARN, Verdict.FAIL)
+        deep = {i for i in checks if self.goes_deeper(i) and i not in confirmed}
+        kept = {i for i in deep if statuses[i].verdict in told and not statuses[i].stale}
+        return [check_id for check_id in checks if check_id not in kept]
 
     async def _begin(self, wanted: Plan, resume: bool) -> tuple[int, Plan]:
         cut = self.interrupted() if resume and not self._fresh else None

@@ -14,7 +14,7 @@ Requests `{"id": n, "verb": v, …}`; every one is answered, out of order if nee
 
 | verb | request | answer |
 | --- | --- | --- |
-| `facts` | `ops: [{key, kind, args}]`, `deadline` (s) | `answers: {key: {output, value, error, exit, bytes, s, missing, why}}` |
+| `facts` | `ops: [{key, kind, args}]`, `deadline` (s) | `answers: {key: {output, value, error, …}}` |
 | `drop` | `of` (id of a `facts` request) | none at all: nobody waits any more, and what still runs for it is ended |
 | `module` | `name, source` (base64 of zlib) | – ; code that is only needed now and then (`nvml` with pynvml) |
 | `listen` | `address, port, nonce, seconds` | `state: listening, busy or failed`, `holder`, `why` |

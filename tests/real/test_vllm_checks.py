@@ -85,6 +85,15 @@ def words(found: Outcome) -> str:
     return "\n\n".join(f"{f.check} {f.said}\n{f.words}" for f in found if f.verdict != "pass")
 
 
+def run(operator: Operator, file: Path, *checks: str) -> Outcome:
+    """A run; again when the model, which was never trained, ended an answer with its first word."""
+    for _ in range(3):
+        found = operator.run(*checks, inventory=file)
+        if not any("empty answer" in f.words for f in found if f.check == BURST):
+            break
+    return found
+
+
 # vLLM alone
 
 
@@ -99,7 +108,7 @@ def plain(lab: Lab, server: VllmServer, **changed: object) -> Path:
 
 
 def test_plain_vllm_is_well(lab: Lab, operator: Operator, server: VllmServer) -> None:
-    found = operator.run(*ALL, inventory=plain(lab, server))
+    found = run(operator, plain(lab, server), *ALL)
     assert found.said() == {
         (INSTALLED, f"host:{HOST}"): "pass",
         (APP, LAB): "pass",
@@ -159,7 +168,7 @@ def test_one_at_a_time(lab: Lab, operator: Operator, server: VllmServer) -> None
     """An engine that takes a single request: all are answered, one after the other."""
     server.stop()
     with VllmServer(lab.hosts[HOST], lab.folder, api_key=KEY, kv_blocks=KV_BLOCKS, max_num_seqs=1) as narrow:
-        found = operator.run(BURST, inventory=plain(lab, narrow)).of(BURST, f"endpoint:{narrow.url}")
+        found = run(operator, plain(lab, narrow), BURST).of(BURST, f"endpoint:{narrow.url}")
     assert found.verdict == "fail" and "worked on one after the other" in found.words, found.words
 
 
@@ -188,7 +197,7 @@ def served(lab: Lab, **changed: object) -> Path:
 
 
 def test_serve_is_well(lab: Lab, operator: Operator, cluster: LlmCluster) -> None:
-    found = operator.run("ray.head-started", *ALL, inventory=served(lab, key="unused"))
+    found = run(operator, served(lab, key="unused"), "ray.head-started", *ALL)
     said = {key: verdict for key, verdict in found.said().items() if key[0] != "ray.head-started"}
     assert said == {
         (INSTALLED, f"host:{HEAD}"): "pass",
@@ -215,7 +224,7 @@ def test_the_trap_of_serves_limit(lab: Lab, operator: Operator, cluster: LlmClus
     cluster.head.put("/opt/ray/narrow_app.py", narrow)
     argv = (cluster.address, MODEL, PLACE, str(MAX_NUM_SEQS), str(KV_BLOCKS), "8000")
     cluster.head.run(*cluster.environment(), cluster.python, "/opt/ray/narrow_app.py", *argv, seconds=300.0)
-    found = operator.run(BURST, CONFIG, inventory=served(lab, key="unused"))
+    found = run(operator, served(lab, key="unused"), BURST, CONFIG)
     trap = "LLMServer:deepseek-tiny has Serve's default max_ongoing_requests 5"
     assert trap in found.of(BURST, f"endpoint:{SERVE_URL}").words
     assert found.of(CONFIG, LAB).verdict == "warn" and trap in found.of(CONFIG, LAB).words

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -465,3 +466,24 @@ async def test_what_was_judged_by_other_thresholds_is_stale(bench: Bench) -> Non
     assert standing(engine, "hw.memory") is Standing.STALE
     await engine.run(["hw.memory"])
     assert standing(engine, "hw.memory") is Standing.FAILED
+
+
+async def test_what_a_deeper_look_settled_is_not_undone_by_a_shallow_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.open()
+    check = "func.basic-inference"
+    judge = engine._judges[check]
+    monkeypatch.setitem(engine._judges, check, replace(judge, deeper=True))  # type: ignore[arg-type]
+    await engine.run([check, "hw.memory"], confirmed=frozenset({check}))
+    assert engine.state.last_run is not None
+    assert check in engine.state.last_run.checks
+    # Unknown is nothing that would have to be kept.
+    await engine.run([check, "hw.memory"])
+    assert check in engine.state.last_run.checks
+    status = engine.checklist().statuses[check]
+    passed = SimpleNamespace(statuses={check: replace(status, verdict=Verdict.PASS)})
+    monkeypatch.setattr(engine, "checklist", lambda: passed)
+    assert engine._without_deeper([check, "hw.memory"], frozenset()) == ["hw.memory"]
+    assert engine._without_deeper([check, "hw.memory"], frozenset({check})) == [check, "hw.memory"]
+    assert engine._without_deeper([check], frozenset()) == [check], "it is asked for by itself"

@@ -25,7 +25,6 @@ HUNG = "real/test_share.py::test_a_share_that_hangs"
 MODEL_WELL = "real/test_model_checks.py::test_a_whole_model_passes"
 MODEL_SICK = "real/test_model_checks.py::test_a_broken_model"
 MODEL_HUNG = "real/test_model_checks.py::test_a_share_that_hangs"
-ONE_GPU = "unit/test_judge_model.py::test_single_gpu_load"
 RAY_WELL = "real/test_ray_checks.py::test_all_is_well"
 TOKEN = "real/test_ray_checks.py::test_a_token_that_is_not_there"
 API_WELL = "real/test_api_checks.py::test_a_service_as_it_should_be"
@@ -68,7 +67,11 @@ WORLDS: dict[str, tuple[str, str, str]] = {
     "hard.monitoring-logging": (HEALTHY, "unit/test_judge_hard_agents.py::test_rules", GONE),
     "model.present": (MODEL_WELL, MODEL_SICK, MODEL_HUNG),
     "model.integrity": (MODEL_WELL, MODEL_SICK, MODEL_HUNG),
-    "model.single-gpu-load": (ONE_GPU, ONE_GPU, ONE_GPU),
+    "model.single-gpu-load": (
+        "unit/test_model_load.py::test_a_server_that_holds_one_gpu_has_shown_it",
+        "real/test_model_load.py::test_a_load_that_goes_to_the_cpu_is_no_load_on_a_gpu",
+        "real/test_model_load.py::test_a_runtime_without_vllm",
+    ),
     "model.test-cases": (
         "unit/test_model_cases.py::test_cases_of_the_teams_own_pass",
         "real/test_model_checks.py::test_cases_that_are_not_there_or_wrong",
@@ -154,10 +157,16 @@ WORLDS: dict[str, tuple[str, str, str]] = {
 """By id: where it passes (hard.security-group only proposes to), where it fails, where it cannot tell."""
 
 WAITING = {
-    "lb": "the load balancer's own checks", "perf": "the load ladder", "mon": "Prometheus, Alertmanager and Grafana", "ha": "the rehearsals",
-    "sec": "the security checks", "doc": "people's items", "ops": "people's items", "team": "people's items",
+    "lb": "the load balancer's own checks",
+    "perf": "the load ladder",
+    "mon": "Prometheus, Alertmanager and Grafana",
+    "ha": "the rehearsals",
+    "sec": "the security checks",
+    "doc": "people's items",
+    "ops": "people's items",
+    "team": "people's items",
     "per": "the schedule",
-}  # fmt: skip
+}
 """Sections that have no probes yet, and what they wait for."""
 
 

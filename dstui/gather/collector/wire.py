@@ -36,7 +36,7 @@ def _lean_json() -> "tuple[Callable[[object], str], Callable[[str], object]]":
         return "".join(encode(value, 0))
 
     def lean_loads(line: str) -> object:
-        line = line.strip()
+        line = line.strip(" \t\r\n")
         try:
             value, end = scan(line, 0)
         except StopIteration:
