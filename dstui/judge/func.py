@@ -16,11 +16,14 @@ from dstui.judge import func_errors, func_text
 from dstui.judge.func_answers import KEYLESS_CODES, LIMITED_CODES, NO_ENDPOINT, came, status_text
 from dstui.judge.registry import FleetJudge, Lane
 from dstui.judge.rulings import Causes, quoted, unknown
-from dstui.model import Ruling, Text
+from dstui.model import Reason, Ruling, Text
 
 PLAIN, STREAM = Text("plain", "非流式"), Text("stream", "流式")
 FINISHED = ("stop", "length")
 LEAST_PIECES = 2
+LEAST_TOGETHER = 2
+"""Answers without which nothing could have been mixed up."""
+
 OWN_NONCE_SHARE = 0.8
 """CATALOGUE 053: below it isolation is proved only for the answers that did repeat their word."""
 
@@ -240,6 +243,13 @@ def _statuses(causes: Causes, found: Concurrent, least: float) -> None:
     if limited:
         told = ", ".join(f"{count} × HTTP {code}" for code, count in limited.most_common())
         causes.warn(Text(f"limited: {told}", f"被限流：{told}"))
+    if not found.answers:
+        causes.unknown(Reason.NO_TARGETS, Text("n is 0: nothing was asked", "n 为 0：没有发出请求"))
+    elif limited and good < LEAST_TOGETHER:
+        causes.unknown(
+            Reason.CANNOT_TELL,
+            Text("too few were let through to show anything", "放行的请求太少，无法说明问题"),
+        )
     if not failed and not limited and not unseen and good < math.ceil(least * len(found.answers)):
         causes.fail(Text(f"{good} of {len(found.answers)} answered", f"应答 {good}/{len(found.answers)}"))
 

@@ -35,6 +35,11 @@ def came(causes: Causes, of: FuncTarget, exchange: Exchange, what: Text) -> bool
     return True
 
 
+def not_asked(causes: Causes, what: Text) -> None:
+    """A hole in what was observed: it proves nothing, whatever the rest shows."""
+    causes.unknown(Reason.NOT_RUN, Text(f"{what.en}: not asked", f"{what.zh}：未请求"))
+
+
 def said_no(exchange: Exchange) -> str:
     """The server's own words for a refusal, short; empty when it gave none that can be read."""
     error = openai.error_of(exchange)

@@ -12,9 +12,9 @@ from dstui.facts.func import ErrorSuite, FuncTarget
 from dstui.facts.func_cases import BIG_BODY, ERROR_CASES, ErrorCase
 from dstui.facts.openai import Completion
 from dstui.facts.raw import Missing
-from dstui.judge.func_answers import KEYLESS_CODES, LIMITED_CODES, NO_ENDPOINT, came, said_no, status_text
+from dstui.judge.func_answers import KEYLESS_CODES, LIMITED_CODES, NO_ENDPOINT, came, not_asked, said_no, status_text
 from dstui.judge.rulings import Causes, quoted, unknown
-from dstui.model import Ruling, Text
+from dstui.model import Reason, Ruling, Text
 
 LEAKS = (
     re.compile(r"Traceback \(most recent call last\)"),
@@ -41,6 +41,8 @@ def error_handling(case: FleetCase) -> Sequence[Ruling]:
         exchange = found.by_key.get(each.id)
         if exchange is not None:
             refused += _judged(causes, found, each, exchange)
+        elif each is not BIG_BODY or found.big_body_limit is not None:
+            not_asked(causes, Text(each.id, each.id))
     _aborted(causes, found, case.params.number("abort_settle_s"))
     _healthy(causes, found)
     asked = sum(each.id in found.by_key for each in (*ERROR_CASES, BIG_BODY))
@@ -68,7 +70,8 @@ def _judged(causes: Causes, found: ErrorSuite, case: ErrorCase, exchange: Exchan
         came(causes, found.of, exchange, what)
         return False
     if status in LIMITED_CODES:
-        causes.warn(status_text(exchange, what))
+        # How the request itself would have been refused was not seen.
+        causes.unknown(Reason.CANNOT_TELL, status_text(exchange, what))
         return False
     if keyless and status < 300:
         # Without a key in the inventory an open API is not an error of this suite: api.auth judges it.
@@ -107,9 +110,10 @@ def _as_json(causes: Causes, case: ErrorCase, exchange: Exchange) -> bool:
 
 def _aborted(causes: Causes, found: ErrorSuite, settle: float) -> None:
     abort = found.abort
-    if abort is None:
-        return
     what = Text("a stream that its client leaves", "客户端中断的流")
+    if abort is None:
+        not_asked(causes, what)
+        return
     if abort.exchange.status != 200:
         if came(causes, found.of, abort.exchange, what):
             causes.fail(status_text(abort.exchange, what))
@@ -133,7 +137,10 @@ def _aborted(causes: Causes, found: ErrorSuite, settle: float) -> None:
 def _healthy(causes: Causes, found: ErrorSuite) -> None:
     what = Text("a completion afterwards", "之后的推理请求")
     exchange = found.by_key.get("health")
-    if exchange is None or not came(causes, found.of, exchange, what):
+    if exchange is None:
+        not_asked(causes, what)
+        return
+    if not came(causes, found.of, exchange, what):
         return
     value = exchange.json()
     if exchange.status != 200:

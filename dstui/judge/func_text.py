@@ -13,7 +13,7 @@ from dstui.facts.func import FillLevel, FuncTarget, Languages, LongText
 from dstui.facts.func_cases import LANGUAGE_CASES, LanguageCase
 from dstui.facts.openai import Completion
 from dstui.facts.raw import Missing
-from dstui.judge.func_answers import NO_ENDPOINT, came, said_no, status_text
+from dstui.judge.func_answers import NO_ENDPOINT, came, not_asked, said_no, status_text
 from dstui.judge.rulings import Causes, quoted, unknown
 from dstui.model import Reason, Ruling, Text
 
@@ -26,6 +26,9 @@ WEAK_OVERLONG = (413, 422)
 NEAR_LIMIT = 0.9
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|ä¸|â€|ï¿½|Â[\u0080-\u00bf]")
 """UTF-8 that somebody read as Latin-1 or Windows-1252 (CATALOGUE 052)."""
+
+SPOILT_CHARACTERS = 8
+"""Of a spoilt text that must stand in the answer: two or three characters of most scripts, as UTF-8."""
 
 BROKEN = "\ufffd"
 
@@ -44,10 +47,12 @@ def long_text(case: FleetCase) -> Sequence[Ruling]:
     for level in found.levels:
         _level(causes, found, level)
     if not found.levels:
-        causes.warn(Text("no fill level is configured", "未配置填充比例"))
+        causes.unknown(Reason.NO_TARGETS, Text("no fill level is configured", "未配置填充比例"))
     _overlong(causes, found, case.params.counts("overlong_codes"))
     health, after = found.health, Text("health afterwards", "之后的健康检查")
-    if health is not None and came(causes, found.of, health, after) and health.status != 200:
+    if health is None:
+        not_asked(causes, after)
+    elif came(causes, found.of, health, after) and health.status != 200:
         causes.fail(status_text(health, after))
     sizes = ", ".join(f"{level.expected:,}" for level in found.levels)
     code = found.overlong.status if found.overlong is not None else "?"
@@ -128,7 +133,10 @@ def _soft(causes: Causes, level: FillLevel, exchange: Exchange, told: Completion
 def _overlong(causes: Causes, found: LongText, codes: Sequence[int]) -> None:
     exchange = found.overlong
     what = Text(f"{found.overlong_tokens:,} tokens, too many", f"{found.overlong_tokens:,} 个 token（超长）")
-    if exchange is None or not came(causes, found.of, exchange, what):
+    if exchange is None:
+        not_asked(causes, what)
+        return
+    if not came(causes, found.of, exchange, what):
         return
     if exchange.status in WEAK_OVERLONG and exchange.status not in codes:
         causes.warn(status_text(exchange, what))
@@ -159,6 +167,7 @@ def multilingual(case: FleetCase) -> Sequence[Ruling]:
         for mode in ("plain", "stream"):
             exchange = found.by_key.get(f"{each.id}/{mode}")
             if exchange is None:
+                not_asked(causes, Text(f"{each.id} ({mode})", f"{each.id}（{mode}）"))
                 continue
             text = _text(causes, found, each, mode, exchange, proven=proven)
             if text is not None and not each.awkward:
@@ -216,9 +225,19 @@ def _text(
             causes.warn(told)
         else:
             causes.fail(told)
-    if (bad := MOJIBAKE.search(text)) is not None and not MOJIBAKE.search(case.text) and not proven:
+    if spoilt(case.text, text):
+        causes.fail(
+            Text(f"{what.en}: what was sent came back read as Latin-1", f"{what.zh}：发送的文本被按 Latin-1 解码后返回")
+        )
+    elif (bad := MOJIBAKE.search(text)) is not None and not MOJIBAKE.search(case.text) and not proven:
         causes.fail(Text(f"{what.en}: text read as Latin-1: {bad[0]}", f"{what.zh}：文本被按 Latin-1 解码：{bad[0]}"))
     return text
+
+
+def spoilt(sent: str, text: str) -> bool:
+    """Whether an answer holds the text that was sent, its UTF-8 read as Latin-1. No model writes that by itself."""
+    wrong = sent.strip().encode("utf-8", "surrogatepass").decode("latin-1")
+    return not sent.isascii() and wrong[:SPOILT_CHARACTERS] in text
 
 
 def _said(exchange: Exchange, mode: str) -> str | Missing:

@@ -296,3 +296,13 @@ async def test_other_peoples_requests_are_not_taken_for_the_one_that_was_left(
         ruling = judged("func.error-handling", await OBSERVE["func.error-handling"](observing))
     assert ruling.verdict is Verdict.WARN, words(ruling)
     assert "3 other requests were running" in words(ruling)
+
+
+async def test_mojibake_of_what_was_sent_is_found_though_the_tokenizer_is_clean(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """The tokenizer's way is not the completions' way: a gateway may spoil one of them only."""
+    async with world(tmp_path, catalogue, Echo("latin-1")) as (observing, judged):
+        ruling = judged("func.multilingual", await OBSERVE["func.multilingual"](observing))
+    assert ruling.verdict is Verdict.FAIL, words(ruling)
+    assert "Latin-1" in words(ruling)
