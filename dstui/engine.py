@@ -170,13 +170,17 @@ class Engine:
     ) -> None:
         """Runs the plan for `checks`, all hosts or some. Raises UsageError while a run is under way.
 
+        What a deeper look has settled and is fresh is left as it is, and when nothing else is wanted nothing runs.
         `confirmed` are checks whose heavier or deeper part a person said yes to (CATALOGUE 0.3).
         `resume` goes on with an interrupted run of the same checks: what it settled, and is not stale, stays.
         Cancelled or killed, everything that settled is recorded and the run counts as interrupted.
         """
         if self.progress.running:
             raise UsageError(f"run {self.progress.run} is under way; wait for it or stop it first")
-        wanted = plan(self.catalogue, self._without_deeper(checks, confirmed), self._judges)
+        left = self._without_deeper(checks, confirmed)
+        if checks and not left:
+            return
+        wanted = plan(self.catalogue, left, self._judges)
         if not wanted.checks:
             raise UsageError("none of the chosen checks has a probe; sign them by hand (s) or choose others")
         self.progress = Progress(running=True, started_at=self.clock(), message="")

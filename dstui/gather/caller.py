@@ -77,12 +77,14 @@ class Credential:
 class Caller:
     """Requests over one client. `headers` go with every request, and stand in every curl line.
 
-    `via` is the host whose SSH connection the client goes through.
+    `via` is the host whose SSH connection the client goes through. `spent` is set while patience has led to nothing:
+    where a limiter lets nobody through, a hundred requests need not each find that out by waiting.
     """
 
     client: httpx.AsyncClient
     headers: Mapping[str, str] = field(default_factory=dict)
     via: str | None = None
+    spent: bool = False
 
     async def call(
         self,
@@ -122,9 +124,11 @@ class Caller:
             sent["Authorization"] = f"{credential.scheme} {credential.secret.reveal()}".rstrip()
         asked = _Asked(self.client, blank, sent, body, seconds, limit, stop_after)
         exchange = await asked.once()
-        while patient and exchange.tries < PATIENT_TRIES and _comes_too_often(exchange):
+        while patient and not self.spent and exchange.tries < PATIENT_TRIES and _comes_too_often(exchange):
             await asyncio.sleep(_pause(exchange))
             exchange = replace(await asked.once(), tries=exchange.tries + 1)
+        if patient:
+            self.spent = _comes_too_often(exchange)
         return exchange
 
 

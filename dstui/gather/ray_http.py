@@ -6,11 +6,12 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 import httpx
 
+from dstui.gather.causes import causes
 from dstui.gather.wording import clean
 from dstui.model import Reason, Text
 from dstui.telemetry.ray import Fault
@@ -57,13 +58,13 @@ def _failed(endpoint: Endpoint, reason: Reason, why: Text) -> RayAnswer:
 
 
 def _why(error: Exception, where: str) -> Text:
-    causes = list(_causes(error))
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    found = list(causes(error))
+    if any(isinstance(cause, socket.gaierror) for cause in found):
         return Text(f"the name in {where} does not resolve here", f"此处无法解析 {where} 中的主机名")
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
-        said = next(clean(str(cause)) for cause in causes if isinstance(cause, ssl.SSLError))
+    if any(isinstance(cause, ssl.SSLError) for cause in found):
+        said = next(clean(str(cause)) for cause in found if isinstance(cause, ssl.SSLError))
         return Text(f"{where}: TLS failed: {said}", f"{where}：TLS 失败：{said}")
-    numbers = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    numbers = {cause.errno for cause in found if isinstance(cause, OSError)}
     if errno.ECONNREFUSED in numbers:
         return Text(
             f"nothing listens on {where}: is the head up, was Ray installed with its dashboard "
@@ -83,21 +84,6 @@ def _why(error: Exception, where: str) -> Text:
         )
     said = clean(str(error)) or type(error).__name__
     return Text(f"{where}: {said}", f"{where}：{said}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what stands behind it: HTTP libraries wrap the socket's own error several times."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        cause = waiting.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        waiting += [cause.__cause__, cause.__context__]
-        if isinstance(cause, BaseExceptionGroup):
-            waiting += cause.exceptions
 
 
 def _date(value: str | None) -> float | None:

@@ -22,7 +22,7 @@ from dstui.telemetry.watched import RAY
 from reallab import machine
 from reallab.cluster import NAMES, Lab
 from reallab.operator import DSTUI, Operator
-from reallab.ray_cluster import DASHBOARD_PORT, RayCluster
+from reallab.ray_cluster import DASHBOARD_PORT, Clusters, RayCluster
 from reallab.ray_watch import Watch, agreeing, panel, truth, watching
 
 pytestmark = pytest.mark.real
@@ -36,31 +36,6 @@ TOKEN = secrets.token_hex(24)
 POLL_SECONDS = 2.0
 MARGIN_SECONDS = 2.0
 """For one look to be made and folded on a busy machine."""
-
-
-class Clusters:
-    """One cluster at a time: the hosts have room and ports for one."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._running: RayCluster | None = None
-        self._token: str | None = None
-
-    def get(self, token: str | None = None) -> RayCluster:
-        """The cluster of three that anybody may look at, or one of a single node that asks for `token`."""
-        if self._running is None or self._token != token:
-            self.stop()
-            hosts = [self._lab.hosts[name] for name in (NAMES if token is None else NAMES[:1])]
-            self._running, self._token = RayCluster(hosts, self._lab.folder, token=token), token
-            self._running.start()
-            if token is None:
-                self._running.insider.ask("deploy")
-        return self._running
-
-    def stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
 
 
 @pytest.fixture(scope="module")

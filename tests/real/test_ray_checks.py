@@ -17,7 +17,7 @@ from reallab import machine
 from reallab.cluster import NAMES, Lab
 from reallab.host import Host, wait_until
 from reallab.operator import Operator, Outcome
-from reallab.ray_cluster import RayCluster
+from reallab.ray_cluster import Clusters, RayCluster
 
 pytestmark = pytest.mark.real
 
@@ -45,30 +45,6 @@ _GET = """
 import urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:8265/api/serve/applications/", timeout=30).read().decode())
 """
-
-
-class Clusters:
-    """One at a time: three nodes that anybody may look at, or the head alone that asks for a token."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._running: RayCluster | None = None
-        self._token: str | None = None
-
-    def get(self, token: str | None = None) -> RayCluster:
-        if self._running is None or self._token != token:
-            self.stop()
-            hosts = [self._lab.hosts[name] for name in (NAMES if token is None else NAMES[:1])]
-            self._running, self._token = RayCluster(hosts, self._lab.folder, token=token), token
-            self._running.start()
-            if token is None:
-                self._running.insider.ask("deploy")
-        return self._running
-
-    def stop(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -321,6 +321,17 @@ async def test_patience_with_a_rate_limiter() -> None:
         assert (await ask(url, patient=True)).tries == 1
 
 
+async def test_patience_that_led_to_nothing_is_not_had_again_until_somebody_gets_through() -> None:
+    answers = iter([*["429 Too Many Requests"] * (PATIENT_TRIES + 1), "200 OK", *["429 Too Many Requests"] * 9])
+
+    async def one_after_the_other(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(b"", next(answers), "Retry-After: 0"))
+
+    async with serving(one_after_the_other) as url, caller(seconds=5.0) as asked:
+        tries = [(await asked.call("k", "GET", url, seconds=5.0, patient=True)).tries for _ in range(4)]
+    assert tries == [PATIENT_TRIES, 1, 1, PATIENT_TRIES]
+
+
 async def test_many_headers_and_a_body_that_is_no_text() -> None:
     headers = [f"X-{number}: {'y' * 100}" for number in range(50)]
     async with serving(always(response(b"\xff\xfe\x1b[31m", "200 OK", *headers))) as url:

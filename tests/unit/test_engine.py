@@ -487,3 +487,6 @@ async def test_what_a_deeper_look_settled_is_not_undone_by_a_shallow_one(
     assert engine._without_deeper([check, "hw.memory"], frozenset()) == ["hw.memory"]
     assert engine._without_deeper([check, "hw.memory"], frozenset({check})) == [check, "hw.memory"]
     assert engine._without_deeper([check], frozenset()) == [check], "it is asked for by itself"
+    runs = engine.state.last_run.number
+    await engine.run([check, check])
+    assert engine.state.last_run.number == runs, "nothing is left to run, and that is no error"

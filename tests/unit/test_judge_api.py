@@ -280,7 +280,8 @@ def test_the_units_of_the_processes_are_asked() -> None:
     assert isinstance(empty.processes, Missing)
 
 
-PAGE = came(content=(DATA / "docs.html").read_bytes(), kind="text/html; charset=utf-8", url=f"{PUBLIC}/docs")
+DOCS = DATA.parent / "vllm" / "page.html"
+PAGE = came(content=DOCS.read_bytes(), kind="text/html; charset=utf-8", url=f"{PUBLIC}/docs")
 SCHEMA = came(content=json.dumps({"paths": {"/v1/chat/completions": {}, "/health": {}}}).encode())
 ASSET = came(kind="text/css", url="https://cdn.jsdelivr.net/npm/swagger-ui.css")
 
@@ -362,7 +363,7 @@ def test_docs_that_are_off_on_purpose(page: Exchange, verdict: Verdict) -> None:
 
 
 def test_a_page_as_a_browser_reads_it() -> None:
-    page = read_page((DATA / "docs.html").read_text())
+    page = read_page(DOCS.read_text())
     assert page.viewer == "Swagger UI" and page.spec == "/openapi.json"
     assert [asset.rpartition("/")[2] for asset in page.assets] == ["swagger-ui.css", "swagger-ui-bundle.js"]
     redoc = read_page("<redoc spec-url='/o.json'></redoc><script src=redoc.standalone.js></script>")

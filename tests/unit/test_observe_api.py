@@ -81,7 +81,12 @@ class Api:
         elif path == "/version":
             self.say(writer, 200, (DATA / "version.json").read_bytes())
         elif path == "/docs" and self.sick != "no-docs":
-            self.say(writer, 200, (DATA / "docs.html").read_bytes().replace(b"https://cdn", b"/cdn"), "text/html")
+            self.say(
+                writer,
+                200,
+                (DATA.parent / "vllm" / "page.html").read_bytes().replace(b"https://cdn", b"/cdn"),
+                "text/html",
+            )
         elif path.startswith("/cdn"):
             self.say(writer, 200, b"x" * 100_000, "text/javascript")
         elif path == "/openapi.json" and self.sick != "no-docs":

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from reallab import ray_mount, ray_venv
-from reallab.cluster import INVENTORY
+from reallab.cluster import INVENTORY, NAMES, Lab
 from reallab.host import Host, LabError, wait_until
 
 VERSION = "2.60.0"
@@ -236,3 +236,28 @@ class Insider:
             for line in answers:
                 self._lines.put(line)
         self._lines.put(b"")
+
+
+class Clusters:
+    """One cluster at a time: the hosts have room and ports for one."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._running: RayCluster | None = None
+        self._token: str | None = None
+
+    def get(self, token: str | None = None) -> RayCluster:
+        """The cluster of three that anybody may look at, or one of a single node that asks for `token`."""
+        if self._running is None or self._token != token:
+            self.stop()
+            hosts = [self._lab.hosts[name] for name in (NAMES if token is None else NAMES[:1])]
+            self._running, self._token = RayCluster(hosts, self._lab.folder, token=token), token
+            self._running.start()
+            if token is None:
+                self._running.insider.ask("deploy")
+        return self._running
+
+    def stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()

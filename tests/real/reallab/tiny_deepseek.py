@@ -28,12 +28,12 @@ def ready() -> Path:
     """The folder with config.json, weights and tokenizer. LabError when it cannot be made."""
     from reallab import vllm_venv
     from reallab.host import LabError
-    from reallab.ray_venv import cache
+    from reallab.lab_venv import alone, cache
 
     venv = vllm_venv.ready()
     wanted = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     folder = cache() / f"tiny-deepseek-{wanted[:12]}"
-    with vllm_venv.alone(cache() / "tiny-deepseek.busy"):
+    with alone(cache() / "tiny-deepseek.busy"):
         if not folder.exists():
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
