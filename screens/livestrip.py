@@ -74,18 +74,20 @@ def _gpus(view: GpuLine, spark: str, say: Words, lang: Lang) -> _Part:
     fewer = view.expected is not None and view.seen < view.expected
     count: Piece = (f"{'! ' if fewer else ''}{view.seen}/{expected}", Tone.WARN if fewer else Tone.PLAIN)
     use: Piece = (_NOT_KNOWN if view.use is None else f"{view.use:3.0f}%", Tone.STRONG)
-    short = [("GPU ", Tone.DIM), count, (" ", Tone.PLAIN), use]
+    bare = [("GPU ", Tone.DIM), count, (" ", Tone.PLAIN), use]
+    short = [*bare]
     if not view.whole:
         silent = view.hosts - view.live
+        bare.append((say(f" ! {silent} silent", f" ! {silent} 无数据"), Tone.WARN))
         short.append((say(f" ! {silent} hosts silent", f" ! {silent} 台无数据"), Tone.WARN))
     long = [*short, (f" {spark}", Tone.ACCENT)]
     if view.worst is None:
-        return _Part((tuple(short), tuple(long)))
+        return _Part((tuple(bare), tuple(short), tuple(long)))
     sign, tone = ("✗", Tone.FAIL) if view.worst.severity is Severity.FAIL else ("!", Tone.WARN)
     host, text = one_line(view.worst.host), one_line(view.worst.text[lang])
     sick: Piece = (f" {sign} {host}", tone)
     sicker: Piece = (f" {sign} {shorten(f'{host} {text}', _WORST_CELLS)}", tone)
-    return _Part(((*short, sick), (*short, sicker), (*long, sicker)))
+    return _Part(((*bare, sick), (*short, sick), (*short, sicker), (*long, sicker)))
 
 
 def _ray(view: RayLine, say: Words, lang: Lang) -> _Part:
@@ -96,10 +98,12 @@ def _ray(view: RayLine, say: Words, lang: Lang) -> _Part:
     tone = Tone.WARN if fewer else Tone.PLAIN
     text = f"{'! ' if fewer else ''}{view.alive}/{expected}"
     believed = say(f" ({view.believed} only Ray believes in)", f"（{view.believed} 个仅 Ray 认为存活）")
-    pieces: list[Piece] = [("Ray ", Tone.DIM), (text, tone), (say(" nodes", " 节点"), tone)]
+    bare: list[Piece] = [("Ray ", Tone.DIM), (text, tone)]
+    more: list[Piece] = [*bare, (say(" nodes", " 节点"), tone)]
     if view.believed:
-        pieces.append((believed, Tone.WARN))
-    return _aged(tuple(pieces), view.shown, say)
+        # The mark before the number stays where there is no room for the words.
+        more.append((believed, Tone.WARN))
+    return _Part(tuple(_aged(tuple(each), view.shown, say).shapes[-1] for each in (bare, more)))
 
 
 def _serve(view: ServeLine, say: Words, lang: Lang) -> _Part:
@@ -107,9 +111,12 @@ def _serve(view: ServeLine, say: Words, lang: Lang) -> _Part:
         # Why is said beside the nodes; both come from the same place.
         return _Part((line(("Serve ", Tone.DIM), (_NOT_KNOWN, Tone.UNKNOWN)),))
     tone = Tone.FAIL if view.bad else Tone.PLAIN
-    count = "" if view.running is None else f" {view.running}/{_NOT_KNOWN if view.target is None else view.target}"
-    text = f"{'✗ ' if view.bad else ''}{one_line(view.status[lang])}{count}"
-    return _aged(line(("Serve ", Tone.DIM), (text, tone)), view.shown, say)
+    count = "" if view.running is None else f"{view.running}/{_NOT_KNOWN if view.target is None else view.target}"
+    text = f"{'✗ ' if view.bad else ''}{one_line(view.status[lang])} {count}".rstrip()
+    # Where all is well the count says so by itself.
+    bare = count if count and not view.bad and view.running == view.target else text
+    shapes = (line(("Serve ", Tone.DIM), (each, tone)) for each in (bare, text))
+    return _Part(tuple(_aged(each, view.shown, say).shapes[-1] for each in shapes))
 
 
 def _vllm(view: VllmLine, say: Words, lang: Lang) -> _Part:

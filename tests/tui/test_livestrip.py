@@ -74,6 +74,19 @@ def test_the_sick_host_is_named_at_every_width(width: int, lang: Lang) -> None:
     assert cell_len(text) <= width
 
 
+@pytest.mark.parametrize("lang", list(Lang))
+def test_every_part_has_its_place_at_80_columns(lang: Lang) -> None:
+    """With a sick host, silent ones and all sources answering, as in the demo."""
+    live = fleet(sick=True)
+    live.feed(ray_of())
+    live.feed(host(T + 60, "gpu-03", gpu(0), gpu(1, reasons=["hw_thermal_slowdown"], temp=88)))
+    live.feed(Record(T + 60, "ray", RecordKind.SAMPLE, {**ray_of().data, "at": T + 60}))
+    text = told(live, T + 60, width=80, lang=lang)
+    assert cell_len(text) <= 80
+    for part in ("GPU ! 2/6", "✗ gpu-01", "Serve 2/2", "vLLM ?"):
+        assert part in text, part
+
+
 def test_hosts_that_fell_silent_are_counted() -> None:
     live = fleet()
     for each in SITES[:2]:
