@@ -176,14 +176,21 @@ def _processes(raw: Raw, names: Mapping[str, str]) -> tuple[ServeProcess, ...] |
     lines, stats, groups = (raw.files(f"processes.{name}") for name in ("lines", "stats", "groups"))
     if isinstance(lines, Missing):
         return lines
+    if isinstance(stats, Missing):
+        # Without its state a process that has ended would count as one that runs.
+        return stats
     uptime = _uptime(raw)
     found: list[ServeProcess] = []
     for pid in pids:
+        stat = stats.get(f"/proc/{pid}/stat")
+        if stat is None:
+            # Everyone may read it: the process ended after its name was listed.
+            continue
         words = [word for word in lines.get(f"/proc/{pid}/cmdline", "").split("\0") if word]
         role = _ROLES_BY_NAME.get(names[f"/proc/{pid}/comm"].strip()) or role_of(words)
         if role is None:
             continue
-        state, parent, started = _stat("" if isinstance(stats, Missing) else stats.get(f"/proc/{pid}/stat", ""))
+        state, parent, started = _stat(stat)
         if state in _ENDED:
             continue
         age = None if uptime is None or started is None else max(0.0, uptime - started)

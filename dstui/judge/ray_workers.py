@@ -46,7 +46,8 @@ def _host(
 ) -> Ruling:
     causes = Causes(host_target(host.name), _EXPECTED)
     _weigh_joined(causes, row, look)
-    if row.joined in (Joined.ALIVE, Joined.TWICE) and raylet_runs(case, host) is False:
+    runs = raylet_runs(case, host)
+    if row.joined in (Joined.ALIVE, Joined.TWICE) and runs is False:
         causes.fail(
             Text(
                 "Ray still counts it as alive, but no raylet runs on the host",
@@ -59,7 +60,7 @@ def _host(
             Text(f"joined at {shown}, not at data_ip {host.data_ip}", f"以 {shown} 加入，不是 data_ip {host.data_ip}")
         )
     _weigh_deaths(case, causes, look, known[host.name])
-    return causes.ruling(_observed(row, look), _PASSED, material={"joined": str(row.joined)}, evidence=EVIDENCE)
+    return causes.ruling(_observed(row, look, runs), _PASSED, material={"joined": str(row.joined)}, evidence=EVIDENCE)
 
 
 def _weigh_joined(causes: Causes, row: HostInRay, look: RayLook) -> None:
@@ -108,16 +109,20 @@ def _within(node: RayNode, now: float, seconds: float) -> bool:
     return node.ended_at is None or now - node.ended_at <= seconds
 
 
-def _observed(row: HostInRay, look: RayLook) -> Text:
+def _observed(row: HostInRay, look: RayLook, runs: bool | None) -> Text:
     node = row.node
     if node is None:
         return Text(f"no node ({row.joined})", "没有节点")
     since = node.started_at if node.alive else node.ended_at
     words = f"{quoted(node.state or '?', 20)} {node_words(node)}"
-    if since is None:
-        return Text(words, words)
-    ago = age(max(0.0, at_head(look) - since))
-    return Text(f"{words}, since {ago.en}", f"{words}，已 {ago.zh}")
+    said = Text(words, words)
+    if since is not None:
+        ago = age(max(0.0, at_head(look) - since))
+        said = Text(f"{words}, since {ago.en}", f"{words}，已 {ago.zh}")
+    if runs is None and node.alive:
+        # For some seconds Ray counts on nodes that are gone.
+        return Text(f"{said.en}; by Ray's word alone", f"{said.zh}；仅凭 Ray 的说法")
+    return said
 
 
 def _cluster(case: FleetCase, look: RayLook, compared: RayComparison) -> Ruling:

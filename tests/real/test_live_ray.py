@@ -21,6 +21,7 @@ from dstui.telemetry.watched import RAY
 
 from reallab import machine
 from reallab.cluster import NAMES, Lab
+from reallab.firewall import reachable
 from reallab.operator import DSTUI, Operator
 from reallab.ray_cluster import DASHBOARD_PORT, Clusters, RayCluster
 from reallab.ray_watch import Watch, agreeing, panel, truth, watching
@@ -132,12 +133,10 @@ async def test_by_the_dashboards_own_address(lab: Lab, cluster: RayCluster) -> N
         kept_out = "the Ray dashboard cannot be read: "
         await watch.until(lambda: any(kept_out in event for event in watch.events()), "a word about it", 30.0)
         assert watch.ray.nodes.value is None
-        cluster.head.run(
-            "nft", "insert", "rule", "inet", "filter", "input", "tcp", "dport", str(DASHBOARD_PORT), "accept"
-        )
-        await first_look(watch)
-        await agreeing(watch, cluster)
-        assert "the Ray dashboard answers again" in watch.events()
+        with reachable(cluster.head, DASHBOARD_PORT):
+            await first_look(watch)
+            await agreeing(watch, cluster)
+            assert "the Ray dashboard answers again" in watch.events()
 
 
 async def test_hosts_beside_nvml_and_proc(lab: Lab, cluster: RayCluster) -> None:

@@ -25,11 +25,12 @@ from dstui.telemetry.windows import Absent, Present, Why
 
 from reallab import machine
 from reallab.cluster import INVENTORY, Lab
+from reallab.firewall import reachable
 from reallab.llm_cluster import PORT, LlmCluster
 from reallab.pages import Page
 from reallab.ray_watch import Watch, watching
 from reallab.vllm_load import burst, finished, streaming
-from reallab.vllm_server import MAX_NUM_SEQS, MODEL, reachable
+from reallab.vllm_server import MAX_NUM_SEQS, MODEL
 from reallab.vllm_truth import differences
 
 pytestmark = pytest.mark.real

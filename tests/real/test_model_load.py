@@ -31,7 +31,7 @@ def model(lab: Lab) -> Iterator[str]:
     shutil.copytree(tiny_deepseek.ready(), folder)
     lab.hosts["filer"].run("chown", "-R", "share:", str(Path(FOLDER).parent))
     yield MODEL
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 
 from reallab import machine
 from reallab.cluster import NAMES, Lab
+from reallab.firewall import reachable
 from reallab.host import Host, wait_until
 from reallab.operator import Operator, Outcome
 from reallab.ray_cluster import Clusters, RayCluster
@@ -120,16 +121,11 @@ def test_started_by_hand(lab: Lab, operator: Operator, cluster: RayCluster) -> N
 
 def test_open_to_the_outside(lab: Lab, operator: Operator, cluster: RayCluster) -> None:
     """The firewall lets the controller in: it gets to the dashboard past the tunnel."""
-    rule = ("tcp", "dport", "8265", "accept")
-    handle = cluster.head.run("nft", "--echo", "--handle", "insert", "rule", "inet", "filter", "input", *rule)
-    try:
+    with reachable(cluster.head, 8265):
         board = run(operator, lab, cluster, "ray.dashboard").of("ray.dashboard", DASHBOARD)
         assert board.verdict == "warn" and "without a tunnel or a token" in board.words
         straight = run(operator, lab, cluster, "ray.dashboard", dashboard_access="direct")
         assert straight.of("ray.dashboard", DASHBOARD).verdict == "warn"
-    finally:
-        number = handle.rsplit("handle ", 1)[1].split()[0]
-        cluster.head.run("nft", "delete", "rule", "inet", "filter", "input", "handle", number)
 
 
 def test_an_address_that_operators_do_not_get_to(lab: Lab, operator: Operator, cluster: RayCluster) -> None:

@@ -67,6 +67,7 @@ def test_a_share_that_is_not_mounted(lab: Lab, operator: Operator, healthy: Outc
     """The directory is there, on the system disk: the fault that `mkdir` hides."""
     with unmounted(lab, lab.hosts[ODD]):
         outcome = operator.run(*CHECKS, PATIENCE)
+        assert not list(lab.hosts[ODD].place(SHARE).iterdir()), "something was written to the directory below"
     assert outcome.changes(healthy) == {
         ("stor.shared-dir", f"host:{ODD}"): "fail",
         ("stor.shared-service", f"host:{ODD}"): "fail",
@@ -75,7 +76,6 @@ def test_a_share_that_is_not_mounted(lab: Lab, operator: Operator, healthy: Outc
     }
     assert "lies on the root filesystem" in outcome.of("stor.shared-dir", ODD).words
     assert "overlay is a local filesystem" in outcome.of("stor.shared-service", ODD).words
-    assert not list(lab.hosts[ODD].place(SHARE).iterdir()), "nothing was written there"
 
 
 def test_a_directory_that_is_missing(lab: Lab, operator: Operator, healthy: Outcome) -> None:

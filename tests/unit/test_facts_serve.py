@@ -152,6 +152,16 @@ def test_a_raylet_that_ended_is_none() -> None:
     assert serve_processes.parse(Raw({**raw.answers, "processes.stats": dead})).runs(Role.RAYLET) is False
 
 
+def test_a_raylet_that_ends_between_the_two_looks_is_none() -> None:
+    """Its name was listed while it was a zombie; then its parent reaped it."""
+    raw = proc(_11=("raylet", RAYLET, UNIT))
+    none: dict[str, str] = {}
+    gone = {f"processes.{name}": Answer("", "", value=none) for name in ("lines", "stats", "groups")}
+    assert serve_processes.parse(Raw({**raw.answers, **gone})).runs(Role.RAYLET) is False
+    unseen = Answer("", "", missing=Missing(Reason.TIMEOUT, "late"))
+    assert serve_processes.parse(Raw({**raw.answers, "processes.stats": unseen})).runs(Role.RAYLET) is None
+
+
 def test_only_what_may_be_ray_is_read() -> None:
     raw = proc(_11=("gcs_server", GCS, UNIT), _12=("postgres", "postgres", UNIT), _13=("python3.11", BOARD, UNIT))
     asked = serve_processes.more(HOST, SITE, raw)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
-from reallab.cluster import CONTROLLER
+from reallab.firewall import reachable
 from reallab.host import Host, LabError, wait_until
 
 CONFIG = "/etc/nginx/nginx.conf"
@@ -44,7 +43,7 @@ class Nginx:
         self._http = http
         self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
-        self._gate: str | None = None
+        self._gate = ExitStack()
 
     def __enter__(self) -> Nginx:
         try:
@@ -63,7 +62,7 @@ class Nginx:
         self._write(self._http)
         self._process = self.host.start("/usr/sbin/nginx", "-g", "daemon off;")
         if not self._inside:
-            self._open_gate()
+            self._gate.enter_context(reachable(self.host, self.port))
         wait_until(self._listens, f"nginx on {self.host.name} to listen on {self.port}", START_SECONDS)
 
     def change(self, http: str) -> None:
@@ -81,9 +80,7 @@ class Nginx:
             wait_until(lambda: not self._running(), f"nginx on {self.host.name} to end", START_SECONDS)
             self._process.wait()
             self._process = None
-        if self._gate is not None:
-            self.host.run("nft", "delete", "rule", "inet", "filter", "input", "handle", self._gate)
-            self._gate = None
+        self._gate.close()
 
     def _write(self, http: str) -> None:
         self.host.put(CONFIG, _AROUND.format(folder=FOLDER, http=http))
@@ -106,12 +103,3 @@ class Nginx:
         except OSError:
             return False
         return True
-
-    def _open_gate(self) -> None:
-        """A hole in the host's firewall: users come from outside the cluster."""
-        rule = f"ip saddr {CONTROLLER} tcp dport {self.port} accept"
-        said = self.host.run("nft", "--echo", "--handle", "add", "rule", "inet", "filter", "input", *rule.split())
-        found = re.search(r"# handle (\d+)", said)
-        if found is None:
-            raise LabError(f"nft told no handle: {said}")
-        self._gate = found[1]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from reallab import ray_mount, tiny_deepseek, vllm_venv
-from reallab.cluster import CONTROLLER
+from reallab.firewall import reachable
 from reallab.host import Host, LabError, wait_until
 
 MODEL = "deepseek-tiny"
@@ -63,20 +62,6 @@ def furnish(host: Host) -> Path:
     if not host.place(PLACE).exists():
         shutil.copytree(tiny_deepseek.ready(), host.place(PLACE))
     return venv
-
-
-@contextmanager
-def reachable(host: Host, port: int) -> Iterator[None]:
-    """A hole in the host's firewall: load and dstui come from outside the cluster."""
-    rule = f"ip saddr {CONTROLLER} tcp dport {port} accept"
-    said = host.run("nft", "--echo", "--handle", "add", "rule", "inet", "filter", "input", *rule.split())
-    found = re.search(r"# handle (\d+)", said)
-    if found is None:
-        raise LabError(f"nft told no handle: {said}")
-    try:
-        yield
-    finally:
-        host.run("nft", "delete", "rule", "inet", "filter", "input", "handle", found[1])
 
 
 class VllmServer:
