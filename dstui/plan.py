@@ -16,7 +16,7 @@ QUICK = ("hw.gpu-model", "hw.memory", "hw.ssd-capacity", "sw.nvidia-driver", "st
 
 PROFILES = ("full", "quick")
 
-SLOW_GROUPS = frozenset({"agents", "dns", "gpu", "outbound", "ping", "service", "storage", "sw"})
+SLOW_GROUPS = frozenset({"agents", "dns", "gpu", "lb", "outbound", "ping", "service", "storage", "sw"})
 """Groups that may take seconds on a sick host; each is asked for by itself so that it delays no other row."""
 
 

@@ -10,7 +10,7 @@ from dstui.facts.case import Group
 from dstui.judge.registry import Judge
 
 FACT_GROUPS = (
-    "addresses", "agents", "clock", "cloud", "cpu", "disk", "dns", "firewall", "gpu", "links", "listeners", "mem",
+    "addresses", "agents", "clock", "cloud", "cpu", "disk", "dns", "firewall", "gpu", "lb", "links", "listeners", "mem",
     "os", "outbound", "ping", "serve_packages", "serve_processes", "service", "sshd", "storage", "sw", "versions",
 )  # fmt: skip
 """Modules of `dstui.facts` that hold a `GROUP`."""
@@ -30,10 +30,10 @@ def groups() -> Mapping[str, Group]:
 @cache
 def judges() -> Mapping[str, Judge]:
     """Judges by check id."""
-    from dstui.judge import api, func, hard, hw, model, net, ray, stor, sw, vllm
+    from dstui.judge import api, func, hard, hw, lb, model, net, ray, stor, sw, vllm
 
     return {
         judge.check_id: judge
-        for module in (hw, sw, net, stor, hard, model, ray, vllm, api, func)
+        for module in (hw, sw, net, stor, hard, model, ray, vllm, api, lb, func)
         for judge in module.JUDGES
     }

@@ -195,7 +195,8 @@ class Sweep:
     async def _answers(self, host: HostSite, link: HostLink, groups: Sequence[Group]) -> Raw:
         site = self.terms.site
         ops: list[Op] = [op for group in groups for op in group.ops(host, site)]
-        raw = await link.facts(ops, deadline=self.terms.host_timeout)
+        # Some groups have nothing to ask of some hosts.
+        raw = await link.facts(ops, deadline=self.terms.host_timeout) if ops else Raw()
         if not any(group.more for group in groups):
             return raw
         # A second round may build on what the quick groups found (ping takes the MTU from the addresses).

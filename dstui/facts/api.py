@@ -145,14 +145,13 @@ class ApiRateLimit(EndpointExchanges):
 
     `steps` are empty when the burst was not made, and `not_made` says why. `recovered_s` is how long after the burst
     three requests in a row were answered 200 again; None when that did not happen, or was not needed. `retry_after`
-    are the distinct values that limited answers came with, `""` for none. `balancers` are the load balancers' hosts.
+    are the distinct values that limited answers came with, `""` for none.
     """
 
     steps: tuple[BurstStep, ...]
     not_made: Missing | None
     recovered_s: float | None
     retry_after: tuple[str, ...]
-    balancers: tuple[str, ...]
 
     def evidence(self, target: Target) -> tuple[Evidence, ...]:
         """A table of the steps, then the exchanges kept."""

@@ -63,6 +63,8 @@ class Site:
     """Ports on which hosts are asked for their own `/metrics` (node_exporter, dcgm-exporter, nvidia_gpu_exporter)."""
     cloud_provider: str = "auto"
     simulated: bool = False
+    balancers: tuple[str, ...] = ()
+    """Hosts that balance load: those with the role `lb` and those that `lb.hosts` names."""
 
     def host(self, name: str) -> HostSite:
         return next(h for h in self.hosts if h.name == name)

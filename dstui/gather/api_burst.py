@@ -40,7 +40,7 @@ async def observe_api_rate_limit(o: Observing) -> object:
     method, _, path = params.text("burst_path").strip().partition(" ")
     if method not in ("GET", "HEAD") or not path.startswith("/"):
         why = f"api.rate-limit.burst_path is {params.text('burst_path')!r}: write a GET, such as GET /v1/models"
-        return ApiRateLimit({}, (), {}, None, (), Missing(Reason.NOT_RUN, why), None, (), ())
+        return ApiRateLimit({}, (), {}, None, (), Missing(Reason.NOT_RUN, why), None, ())
     cap = min(params.count("burst_cap"), CAP_AT_MOST)
     expected, longest = params.optional_number("limit_expected_rps"), params.value("max_tokens_cap")
     body = size(params.text("body_max"))
@@ -69,14 +69,7 @@ async def observe_api_rate_limit(o: Observing) -> object:
         not_made=None,
         recovered_s=burst.recovered if burst else None,
         retry_after=tuple(sorted(burst.retry_after)) if burst else (),
-        balancers=_balancers(o),
     )
-
-
-def _balancers(o: Observing) -> tuple[str, ...]:
-    """Hosts that the inventory calls load balancers, by role or by name."""
-    named = o.inventory.document.lb.hosts or ()
-    return tuple(dict.fromkeys((*(host.name for host in o.site.hosts if "lb" in host.roles), *named)))
 
 
 @dataclass(slots=True)

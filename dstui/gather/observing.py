@@ -211,6 +211,11 @@ OBSERVERS: Mapping[str, str] = {
     "vllm-install": "serve_checks",
     "engine-settings": "serve_checks",
     "serve-concurrency": "serve_burst",
+    "lb-deployed": "lb",
+    "lb-tls": "lb_tls",
+    "lb-proxy": "lb_proxy",
+    "lb-spread": "lb_spread",
+    "lb-cache": "lb",
 }
 """Need → module of `dstui.gather` that has a function `observe_<need>` (dashes as underscores) for it."""
 

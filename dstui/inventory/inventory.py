@@ -82,11 +82,12 @@ class Inventory:
         doc = self.document
         runtime = doc.runtime
         mode = runtime.mode or "bare-metal"
+        hosts = tuple(self._host_site(host) for host in doc.hosts)
         return Site(
             name=doc.cluster.name,
             environment=doc.cluster.environment,
             phase=phase or doc.cluster.phase,
-            hosts=tuple(self._host_site(host) for host in doc.hosts),
+            hosts=hosts,
             shared_path=doc.storage.shared_path or DEFAULT_SHARED_PATH,
             runtime_python=runtime.python or (DEFAULT_RUNTIME_PYTHON if mode == "bare-metal" else None),
             runtime_user=runtime.user,
@@ -102,6 +103,7 @@ class Inventory:
             cluster_cidrs=doc.network.cluster_cidrs,
             log_dirs=doc.monitoring.log_dirs or (),
             cloud_provider=doc.cloud.provider,
+            balancers=tuple(dict.fromkeys((*(h.name for h in hosts if "lb" in h.roles), *(doc.lb.hosts or ())))),
         )
 
     def ssh_for(self, host_name: str) -> SshSettings:

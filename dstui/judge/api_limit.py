@@ -17,6 +17,7 @@ from dstui.judge.rulings import Causes, quoted, why_missing
 from dstui.model import Reason, Ruling, Text, same
 
 CHECK = "api.rate-limit"
+CHAT_PATH = "/v1/chat/completions"
 RECOVERY_SECONDS = 30
 _EXPECTED = Text(
     f"beyond a limit 429 with Retry-After, 200 again within {RECOVERY_SECONDS} s",
@@ -34,7 +35,7 @@ def judge(case: FleetCase) -> Sequence[Ruling]:
 
 def _ruling(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint) -> Ruling:
     causes = Causes(endpoint.target, _EXPECTED)
-    config = configured(seen.balancers)
+    config = configured(case, endpoint, case.params.text("burst_path").partition(" ")[2].strip())
     answers = _answers(seen.steps)
     stopped = next((step for step in seen.steps if step.first_limited is not None), None)
     for name in config.shared:
@@ -44,6 +45,7 @@ def _ruling(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint) -> Ruling:
                 f"限流按 {quoted(name, 60)} 计：所有用户共用一个桶",
             )
         )
+    _weigh_coverage(case, endpoint, config, causes)
     if _never_served(case, seen, endpoint, causes):
         pass
     elif stopped is None:
@@ -64,8 +66,26 @@ def _ruling(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint) -> Ruling:
         _observed(seen, stopped, answers),
         _PASSED,
         material={"limited": stopped is not None, "statuses": sorted(answers), "configured": list(config.found)},
-        evidence=(endpoint.key(CHECK), *config.evidence),
+        evidence=(endpoint.key(CHECK), "lb.dump"),
     )
+
+
+def _weigh_coverage(case: FleetCase, endpoint: Endpoint, config: Configured, causes: Causes) -> None:
+    """A limit that only logs, and one that leaves out what costs most."""
+    if config.dry:
+        causes.warn(
+            Text(
+                f"{quoted(listed(config.dry), 120)} is in dry_run: it only writes a log",
+                f"{quoted(listed(config.dry), 120)} 处于 dry_run：只记日志",
+            )
+        )
+    if config.found and not configured(case, endpoint, CHAT_PATH).found:
+        causes.warn(
+            Text(
+                f"the limit does not cover {CHAT_PATH}, which costs most",
+                f"限流没有覆盖最耗资源的 {CHAT_PATH}",
+            )
+        )
 
 
 def _answers(steps: Sequence[BurstStep]) -> Counter[str]:
@@ -226,4 +246,4 @@ def _weigh_long_answer(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint, 
         causes.note(Text(f"max_tokens over {most}: {said.en}", f"max_tokens 超过 {most}：{said.zh}"))
 
 
-JUDGE = FleetJudge(CHECK, (), (CHECK,), judge, needs=("api-rate-limit",), lane=Lane.BURST)
+JUDGE = FleetJudge(CHECK, ("lb",), (CHECK, "lb.dump"), judge, needs=("api-rate-limit",), lane=Lane.BURST)

@@ -3,8 +3,8 @@
 set -eu
 
 packages='fuse3 gcc iproute2 iptables iputils-ping libc6-dev libnuma1 nftables nginx-light openssh-client
-openssh-server procps python3 sshfs sudo tmux util-linux'
-tools='cc fusermount3 ip iptables-save lscpu nft nginx nsenter pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare
+openssh-server openssl procps python3 sshfs sudo tmux util-linux'
+tools='cc fusermount3 ip iptables-save lscpu nft nginx nsenter openssl pgrep ping python3 ssh-keygen sshd sshfs sudo tmux unshare
 visudo'
 
 if [ "$(id -u)" != 0 ]; then

@@ -92,7 +92,7 @@ def key_file(lab: Lab, name: str, value: str) -> str:
     return f"file:{held}"
 
 
-def inventory(lab: Lab, api: str, *backends: str, key: str = KEY, balancers: tuple[str, ...] = (FRONT,)) -> Path:
+def inventory(lab: Lab, api: str, *backends: str, key: str = KEY) -> Path:
     return lab.inventory(
         "api",
         model={"path": "/models/deepseek-tiny", "served_name": MODEL},
@@ -102,7 +102,7 @@ def inventory(lab: Lab, api: str, *backends: str, key: str = KEY, balancers: tup
             "key_ref": key_file(lab, "api.key", key),
             "revoked_key_ref": key_file(lab, "revoked.key", REVOKED),
         },
-        lb={"hosts": list(balancers)},
+        lb={"hosts": [FRONT]},
         thresholds={
             "net.peer-ping.rtt_warn_ms": 200,
             # Times on a busy test machine say nothing about the checks.
@@ -146,6 +146,7 @@ def test_a_backend_behind_a_firewall_is_seen_from_the_balancer(well: Outcome, se
 def test_the_limit_is_met_and_let_go(well: Outcome, nginx: Nginx) -> None:
     words = found(well, "api.rate-limit", front(nginx)).words
     assert "limited from request" in words and "× 429" in words and "is refused (413)" in words
+    assert "configured: limit_req zone=users burst=40 nodelay" in words
 
 
 @pytest.mark.usefixtures("shut")
@@ -207,7 +208,7 @@ def test_limits(
     lab: Lab, operator: Operator, server: VllmServer, nginx: Nginx, limit: str, verdict: str, said: str
 ) -> None:
     nginx.change(config(server, limit=limit))
-    outcome = operator.run("api.rate-limit", inventory=inventory(lab, front(nginx), balancers=()))
+    outcome = operator.run("api.rate-limit", inventory=inventory(lab, front(nginx)))
     only = found(outcome, "api.rate-limit", front(nginx))
     assert only.said == verdict, only.words
     assert said in only.words

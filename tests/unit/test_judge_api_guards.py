@@ -20,6 +20,8 @@ from dstui.facts.api import (
 )
 from dstui.facts.case import FleetCase, HostFacts, HostSite, Params, Session, Site
 from dstui.facts.exchange import Exchange, Fault
+from dstui.facts.lb import LbFacts
+from dstui.facts.nginx_config import NginxConfig, parse_dump
 from dstui.facts.raw import Missing, Raw
 from dstui.judge import api_auth, api_limit
 from dstui.model import Reason, Ruling, Target, TargetKind, Threshold, Verdict
@@ -230,7 +232,7 @@ def burst(
     recovered: float | None = 4.0,
     retry_after: tuple[str, ...] = ("1",),
     keyless: Missing | None = None,
-    balancers: tuple[str, ...] = (),
+    config: NginxConfig | Missing | None = None,
     **changed: object,
 ) -> Ruling:
     kept = {"first": SERVED, **(found or {})}
@@ -238,9 +240,31 @@ def burst(
         f"api.rate-limit.public.{what}": replace(e, key=f"api.rate-limit.public.{what}") for what, e in kept.items()
     }
     endpoint = Endpoint(PUBLIC, "public")
-    seen = ApiRateLimit(by_key, (endpoint,), {}, keyless, steps, None, recovered, retry_after, balancers)
-    (ruling,) = api_limit.judge(case(seen, "192.0.2.9", **changed))
+    seen = ApiRateLimit(by_key, (endpoint,), {}, keyless, steps, None, recovered, retry_after)
+    (ruling,) = api_limit.judge(balanced(case(seen, "192.0.2.9", **changed), config))
     return ruling
+
+
+def balanced(plain: FleetCase, config: NginxConfig | Missing | None) -> FleetCase:
+    """The case with a load balancer `lb-01` that has such a configuration; as it is when there is None."""
+    if config is None:
+        return plain
+    lost = Missing(Reason.NOT_RUN, "not asked")
+    facts = LbFacts(lost, lost, lost, config, "", lost, lost, {}, lost)
+    host = HostFacts(None, None, Raw(), {LbFacts: facts})
+    return replace(plain, site=replace(SITE, balancers=("lb-01",)), facts={**plain.facts, "lb-01": host})
+
+
+def nginx(location: str, zone: str = "$binary_remote_addr", *, chat: str | None = None) -> NginxConfig:
+    more = "" if chat is None else f"location /v1/chat/ {{ {chat} proxy_pass http://b; }}"
+    found = parse_dump(
+        "# configuration file /etc/nginx/nginx.conf:\n"
+        f"http {{ limit_req_zone {zone} zone=u:1m rate=5r/s; limit_conn_zone {zone} zone=c:1m;\n"
+        f"server {{ listen 443 ssl; server_name api.example.com; location /v1/ {{ {location} proxy_pass http://b; }}"
+        f" {more} }} }}\n"
+    )
+    assert isinstance(found, NginxConfig)
+    return found
 
 
 STOPPED = BurstStep(40, 40, 38.0, {"200": 11, "429": 29}, first_limited=14)
@@ -282,9 +306,34 @@ def test_bursts(step: BurstStep, more: dict[str, object], verdict: Verdict, said
     assert said in words(ruling)
 
 
-def test_no_limit_seen_and_the_balancer_not_read_is_unknown() -> None:
-    ruling = burst(CALM, BurstStep(99, 160, 90.0, {"200": 160}), balancers=("lb-01",))
-    assert ruling.verdict is Verdict.UNKNOWN and "lb-01" in words(ruling)
+ALL_SERVED = BurstStep(99, 160, 90.0, {"200": 160})
+LIMIT = "limit_req zone=u burst=3;"
+
+
+@pytest.mark.parametrize(
+    ("config", "step", "verdict", "said"),
+    [
+        (nginx(LIMIT), STOPPED, Verdict.PASS, "configured: limit_req zone=u burst=3"),
+        (nginx(LIMIT), ALL_SERVED, Verdict.WARN, "that it acts was not seen"),
+        (nginx("limit_conn c 10;"), ALL_SERVED, Verdict.WARN, "configured: limit_conn c 10"),
+        (nginx(""), ALL_SERVED, Verdict.FAIL, "none is configured"),
+        (nginx(""), STOPPED, Verdict.PASS, ""),
+        (nginx(f"{LIMIT} limit_req_dry_run on;"), ALL_SERVED, Verdict.FAIL, "dry_run"),
+        (nginx(LIMIT, chat="limit_req off; limit_conn off 1;"), STOPPED, Verdict.WARN, "does not cover /v1/chat"),
+        (nginx(LIMIT, chat=""), STOPPED, Verdict.WARN, "does not cover /v1/chat"),
+        (nginx(LIMIT, "$server_name"), STOPPED, Verdict.WARN, "keyed on $server_name"),
+        (nginx(LIMIT, "all"), STOPPED, Verdict.WARN, "keyed on all"),
+        (nginx(LIMIT, "$http_authorization"), STOPPED, Verdict.PASS, ""),
+        (Missing(Reason.PERMISSION, "nginx -T wants root"), ALL_SERVED, Verdict.UNKNOWN, "nginx -T wants root"),
+        (Missing(Reason.PERMISSION, "nginx -T wants root"), STOPPED, Verdict.PASS, "configuration not seen"),
+        (NginxConfig((), ()), ALL_SERVED, Verdict.UNKNOWN, "no server for"),
+    ],
+    ids=range(14),
+)
+def test_what_is_configured(config: NginxConfig | Missing, step: BurstStep, verdict: Verdict, said: str) -> None:
+    ruling = burst(CALM, step, config=config)
+    assert ruling.verdict is verdict, words(ruling)
+    assert said in words(ruling)
 
 
 def test_a_path_that_is_never_served_shows_nothing() -> None:
@@ -294,7 +343,7 @@ def test_a_path_that_is_never_served_shows_nothing() -> None:
 
     def ruled(found: Mapping[str, Exchange], steps: tuple[BurstStep, ...], keyless: Missing | None = None) -> Ruling:
         by_key = {f"api.rate-limit.public.{what}": answer for what, answer in found.items()}
-        seen = ApiRateLimit(by_key, (endpoint,), {}, keyless, steps, None, None, (), ())
+        seen = ApiRateLimit(by_key, (endpoint,), {}, keyless, steps, None, None, ())
         (ruling,) = api_limit.judge(case(seen, "192.0.2.9"))
         return ruling
 
@@ -307,13 +356,13 @@ def test_a_path_that_is_never_served_shows_nothing() -> None:
 
 def test_a_burst_that_was_not_made() -> None:
     why = Missing(Reason.NOT_RUN, "api.rate-limit.burst_path is 'POST /': write a GET")
-    seen = ApiRateLimit({}, (), {}, None, (), why, None, (), ())
+    seen = ApiRateLimit({}, (), {}, None, (), why, None, ())
     (ruling,) = api_limit.judge(case(seen, "192.0.2.9"))
     assert (ruling.verdict, ruling.reason) == (Verdict.UNKNOWN, Reason.NOT_RUN)
 
 
 def test_the_table_of_the_steps_is_evidence() -> None:
-    seen = ApiRateLimit({}, (), {}, None, (CALM, STOPPED), None, 4.0, ("1",), ())
+    seen = ApiRateLimit({}, (), {}, None, (CALM, STOPPED), None, 4.0, ("1",))
     (table,) = seen.evidence(Target(TargetKind.ENDPOINT, PUBLIC))
     assert table.key == "api.rate-limit.public.burst"
     assert "about 40/s: 40 sent, 38.0/s reached: 11 × 200, 29 × 429" in table.output
