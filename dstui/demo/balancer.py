@@ -10,7 +10,7 @@ from dstui.demo.api import ReplicaApi, Wicket
 from dstui.demo.api_words import PATHS
 from dstui.demo.web import Request, Response
 
-RATE, BURST = 20.0, 80.0
+RATE, BURST = 30.0, 100.0
 """Requests/s of one key in the long run, and how many may come at once."""
 RETRY_AFTER = "1"
 _PRIVATE = frozenset({"/metrics", "/load"})

@@ -18,6 +18,7 @@ import asyncssh
 from dstui.demo.cast import Character
 from dstui.demo.life import Life
 from dstui.demo.machine import Machine, build
+from dstui.demo.nginx import Proxy
 from dstui.demo.serving import Doors, Serving, Sockets
 from dstui.demo.system import LOGIN
 from dstui.model import UsageError
@@ -28,6 +29,8 @@ ACT_SECONDS = 2.0
 DASHBOARD_IP = "127.0.0.9"
 """Of no host, like a proxy before the head: what the inventory says of the head's own ports stays as it is."""
 BALANCER_IP = "127.0.0.8"
+BALANCER_HOST = 1
+"""The number of the host that it runs on; its address is one that moves, as with keepalived."""
 ASSETS_IP = "127.0.0.7"
 """Where the documentation page loads its scripts from; nothing ever listens there, as behind a firewall."""
 _TRIES = 16
@@ -92,7 +95,8 @@ class Fleet:
             self.keys.server, self.keys.client, self.keys.api, self.keys.revoked, f"http://{ASSETS_IP}:{web_port}"
         )
         serving = self._serving = Serving(life, doors, self.clock)
-        self.machines = {host.name: self._machine(host, life) for host in self.characters}
+        proxy = Proxy(f"{BALANCER_IP}:{web_port}", self.backends)
+        self.machines = {host.name: self._machine(host, life, proxy) for host in self.characters}
         named = dict(zip((host.name for host in replicas), web[len(shared) :], strict=True))
         serving.furnish(self.machines, Sockets(ssh, web[0], web[1], web[2], named))
         ready: Future[Callable[[], None]] = Future()
@@ -134,7 +138,7 @@ class Fleet:
         """The fleet's own thread, while it runs: how much of a core the simulation takes is measured by it."""
         return self._thread.ident if self._thread is not None else None
 
-    def _machine(self, host: Character, life: Life) -> Machine:
+    def _machine(self, host: Character, life: Life, proxy: Proxy) -> Machine:
         return build(
             host,
             self.characters,
@@ -142,6 +146,7 @@ class Fleet:
             authorized_key=self.keys.authorized,
             down=life.down,
             work=life.bodies[host.name].work,
+            proxy=proxy if host.number == BALANCER_HOST else None,
         )
 
     def _running(self) -> Serving:

@@ -36,7 +36,7 @@ def inventory_yaml(
 ) -> str:
     """The text of inventory.yaml. Hosts are dialled on loopback; their other addresses are for documentation only."""
     listed = "".join(
-        f"  - {{name: {host.name}, group: gpu, roles: [{'head' if host.number == 1 else 'worker'}], "
+        f"  - {{name: {host.name}, group: gpu, roles: [{'head, lb' if host.number == 1 else 'worker'}], "
         f"data_ip: {host.data_ip}, mgmt_ip: {host.mgmt_ip}, ssh: {{host: {host.ssh_ip}}}}}  # {host.story}\n"
         for host in hosts
     )

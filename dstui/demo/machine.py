@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dstui.demo import gpus, hardware, network, processes, software, storage, system, trees, weights
+from dstui.demo import gpus, hardware, network, nginx, processes, software, storage, system, trees, weights
 from dstui.demo.cast import Character, share
 from dstui.demo.commands import Tool
 from dstui.demo.life import Work
 from dstui.demo.network import NAME_SERVERS, Neighbourhood
+from dstui.demo.nginx import Proxy
 from dstui.demo.tree import LOGIN_UID, Entry, Layer, Tree
 from dstui.facts.raw import OpKind
 from dstui.gather.collector.wire import crashed, missing, number, os_missing, string, strings
@@ -203,12 +204,15 @@ def build(
     authorized_key: str,
     down: Callable[[str], bool] = lambda _: False,
     work: Work = Work.SERVING,
+    proxy: Proxy | None = None,
 ) -> Machine:
     """The machine that a character is; `authorized_key` is what stands in its authorized_keys.
 
-    `down` says of another host, by name, whether it has no power now. `work` is what it is there for.
+    `down` says of another host, by name, whether it has no power now. `work` is what it is there for;
+    `proxy` is the nginx on it.
     """
-    around = Neighbourhood(host, fleet, ssh_port, down, tuple(processes.listening(host, work)))
+    balancing = [] if proxy is None else nginx.listening(proxy)
+    around = Neighbourhood(host, fleet, ssh_port, down, (*processes.listening(host, work), *balancing))
     own = Layer(
         {
             **hardware.disks(host),
@@ -218,6 +222,7 @@ def build(
             **software.files(host),
             **system.files(host, authorized_key),
             **processes.files(host, work),
+            **({} if proxy is None else nginx.files(proxy)),
         }
     )
     tools = {
@@ -227,7 +232,8 @@ def build(
         **around.tools(),
         **software.tools(host),
         **processes.tools(host),
-        **system.tools(host, work),
+        **system.tools(host, work, proxy),
+        **({} if proxy is None else nginx.tools(proxy)),
     }
     same = (hardware.processors(), hardware.memory(host.traits.memory_gib), network.interfaces(), weights.layer())
     return Machine(host, Tree((*same, own)), tools, (*storage.mounts(host), storage.shm(host)), around)

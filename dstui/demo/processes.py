@@ -5,6 +5,7 @@ They are those of a host that has never died: what becomes of one that did is to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dstui.demo.cast import Character
@@ -89,9 +90,14 @@ def _vllm(host: Character) -> tuple[Process, ...]:
 
 
 def files(host: Character, work: Work) -> Entries:
+    return proc_files(processes(host, work))
+
+
+def proc_files(rows: Iterable[Process]) -> Entries:
+    """What /proc has of processes that began when everything did."""
     started = (_UPTIME_SECONDS - _RAN_SECONDS) * _TICKS
     entries: dict[str, Entry | str] = {}
-    for each in processes(host, work):
+    for each in rows:
         place, group = f"/proc/{each.pid}", f"/system.slice/{each.unit}"
         entries |= {
             f"{place}/comm": f"{each.name}\n",
@@ -119,11 +125,15 @@ def held(host: Character) -> dict[int, str]:
 
 
 def units(host: Character, work: Work) -> dict[str, dict[str, str]]:
+    return dict.fromkeys((each.unit for each in processes(host, work)), unit_row())
+
+
+def unit_row() -> dict[str, str]:
+    """What systemd tells of a unit that began when everything did."""
     began = str((_UPTIME_SECONDS - _RAN_SECONDS) * 1_000_000)
-    row = {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NRestarts": "0",
-           "Restart": "on-failure", "ExecMainStartTimestampMonotonic": began,
-           "ActiveEnterTimestampMonotonic": began}  # fmt: skip
-    return dict.fromkeys((each.unit for each in processes(host, work)), row)
+    return {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NRestarts": "0",
+            "Restart": "on-failure", "ExecMainStartTimestampMonotonic": began,
+            "ActiveEnterTimestampMonotonic": began}  # fmt: skip
 
 
 def tools(host: Character) -> dict[str, Tool]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dstui.demo import gpus, processes, storage
+from dstui.demo import gpus, nginx, processes, storage
 from dstui.demo.cast import Character
 from dstui.demo.commands import Ran, Tool, choosing
 from dstui.demo.life import Work
 from dstui.demo.network import DATA_NET, MGMT_NET
+from dstui.demo.nginx import Proxy
 from dstui.demo.tree import LOGIN_UID, Entries, Entry, folder
 
 LOGIN = "dstui"
@@ -81,7 +82,7 @@ def _logs() -> dict[str, Entry | str]:
     }
 
 
-def _units(host: Character, work: Work) -> dict[str, dict[str, str]]:
+def _units(host: Character, work: Work, proxy: Proxy | None) -> dict[str, dict[str, str]]:
     running = ("docker", *_EXPORTERS, "rsyslog", *_log_shippers(host))
     started = {
         f"{name}.service": {
@@ -95,7 +96,8 @@ def _units(host: Character, work: Work) -> dict[str, dict[str, str]]:
     }
     state = "active" if host.traits.firewall else "inactive"
     ufw = {"ActiveState": state, "SubState": "exited", "UnitFileState": "enabled"}
-    return {**started, "ufw.service": ufw, **storage.units(host), **processes.units(host, work)}
+    balancing = {} if proxy is None else nginx.units()
+    return {**started, "ufw.service": ufw, **storage.units(host), **processes.units(host, work), **balancing}
 
 
 def _systemctl(units: Mapping[str, Mapping[str, str]]) -> Tool:
@@ -113,7 +115,8 @@ def _systemctl(units: Mapping[str, Mapping[str, str]]) -> Tool:
         asked = words[2].split(",")
         blocks = []
         for name in words[3:]:
-            told = {**absent, **units.get(name, {}), "Id": name}
+            found = "loaded" if name in units else "not-found"
+            told = {**absent, **units.get(name, {}), "Id": name, "LoadState": found}
             blocks.append("".join(f"{key}={told[key]}\n" for key in asked if key in told))
         return Ran("\n".join(blocks), seconds=0.04)
 
@@ -165,7 +168,7 @@ def _sshd_effective(host: Character) -> str:
     return "".join(f"{name} {value}\n" for name, value in values.items())
 
 
-def tools(host: Character, work: Work) -> dict[str, Tool]:
+def tools(host: Character, work: Work, proxy: Proxy | None) -> dict[str, Tool]:
     disk_use = Ran(
         "2816420\t/var/log\n",
         "du: cannot access '/tmp/ray/session_latest/logs': No such file or directory\n",
@@ -173,7 +176,7 @@ def tools(host: Character, work: Work) -> dict[str, Tool]:
         seconds=0.09,
     )
     return {
-        "systemctl": _systemctl(_units(host, work)),
+        "systemctl": _systemctl(_units(host, work, proxy)),
         "sshd": choosing({"-T": Ran(_sshd_effective(host), seconds=0.03)}),
         "ufw": choosing({"status verbose": Ran(_ufw(host), seconds=0.24)}),
         "iptables-save": choosing({"": Ran(_iptables(host, six=False))}),

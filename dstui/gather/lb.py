@@ -53,7 +53,6 @@ class Asking:
         data: object,
         *,
         seconds: float = CHAT_SECONDS,
-        patient: bool = True,
         headers: Mapping[str, str] | None = None,
     ) -> Exchange:
         return await self.caller.call(
@@ -64,7 +63,7 @@ class Asking:
             credential=self.credential,
             headers=headers,
             data=data,
-            patient=patient,
+            patient=True,
         )
 
 

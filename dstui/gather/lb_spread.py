@@ -64,7 +64,7 @@ def _no_use(at: Fronting, count: int) -> Missing | None:
 async def _one(at: Fronting, asking: Asking) -> Exchange:
     # Each its own words, so that no cache of prefixes or answers serves it.
     body = openai.chat(at.model, f"zq{secrets.token_hex(6)}", max_tokens=TOKENS, temperature=0)
-    return await asking.chat("request", body, seconds=REQUEST_SECONDS, patient=False)
+    return await asking.chat("request", body, seconds=REQUEST_SECONDS)
 
 
 def _what(exchange: Exchange) -> str:

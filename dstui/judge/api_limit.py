@@ -66,7 +66,7 @@ def _ruling(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint) -> Ruling:
         _observed(seen, stopped, answers),
         _PASSED,
         material={"limited": stopped is not None, "statuses": sorted(answers), "configured": list(config.found)},
-        evidence=(endpoint.key(CHECK), "lb.dump"),
+        evidence=(endpoint.key(CHECK), "lb.version"),
     )
 
 
@@ -246,4 +246,4 @@ def _weigh_long_answer(case: FleetCase, seen: ApiRateLimit, endpoint: Endpoint, 
         causes.note(Text(f"max_tokens over {most}: {said.en}", f"max_tokens 超过 {most}：{said.zh}"))
 
 
-JUDGE = FleetJudge(CHECK, ("lb",), (CHECK, "lb.dump"), judge, needs=("api-rate-limit",), lane=Lane.BURST)
+JUDGE = FleetJudge(CHECK, ("lb",), (CHECK, "lb.version"), judge, needs=("api-rate-limit",), lane=Lane.BURST)

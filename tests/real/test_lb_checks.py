@@ -13,11 +13,12 @@ import pytest
 from reallab import echo_api
 from reallab.certificates import Issued, issue
 from reallab.cluster import ADDRESSES, Lab
+from reallab.firewall import reachable
 from reallab.host import Host, wait_until
 from reallab.machine import UNITS
 from reallab.nginx import CONFIG, Nginx
 from reallab.operator import Found, Operator, Outcome
-from reallab.vllm_server import MODEL, VllmServer, reachable
+from reallab.vllm_server import MODEL, VllmServer
 
 pytestmark = pytest.mark.real
 

@@ -23,7 +23,7 @@ from dstui.opening import ParamSource, site_of
 from dstui.redact import Redactor
 from dstui.standing import CheckStatus
 
-SECTIONS = ("model", "ray", "vllm", "api", "func")
+SECTIONS = ("model", "ray", "vllm", "api", "lb", "func")
 NOW = 1_800_000_000.0
 KEY = "sk-audit-0001"
 INVENTORY = """\
@@ -38,6 +38,7 @@ engine: {{tensor_parallel_size: 8, max_model_len: 4096, max_num_seqs: 64}}
 ray: {{dashboard_url: "{url}"}}
 serving: {{mode: {mode}, replicas: 2}}
 endpoints: {{api: "{url}", serve: "{url}", backends: ["{url}"]}}
+lb: {{hosts: [gpu-01], endpoint: "{front}", static_urls: [/app.js]}}
 auth: {{key_ref: "env:DSTUI_AUDIT_KEY"}}
 """
 
@@ -129,7 +130,7 @@ def words(status: CheckStatus) -> list[str]:
 async def judged(tmp_path: Path, url: str, host: Mute | None, mode: str) -> dict[str, tuple[Verdict, list[str]]]:
     """Each check's verdict, and what is said of it."""
     path = tmp_path / "inventory.yaml"
-    path.write_text(INVENTORY.format(url=url, mode=mode))
+    path.write_text(INVENTORY.format(url=url, front=url.replace("127.0.0.1", "localhost"), mode=mode))
     catalogue, inventory = load_catalogue(), load_inventory(path)
     site, params = site_of(catalogue, inventory, {}), ParamSource(catalogue, inventory, {})
     engine = Engine(
@@ -172,7 +173,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_server_that_tells_nothing(tmp_path: Path, kind: str, mode: str) -> None:
     async with server(ANSWERS.get(kind)) as url:
         found = await judged(tmp_path, url, Mute(Reason.PERMISSION), mode)
-    assert len(found) == 24
+    assert len(found) == 29
     assert green(found) == {}
     assert broken(found) == {}
 

@@ -16,6 +16,7 @@ from dstui.demo.cast import Character, Traits, cast
 from dstui.demo.fleet import Fleet, Keys
 from dstui.demo.inventory import inventory_yaml
 from dstui.demo.machine import Machine, build
+from dstui.demo.nginx import Proxy
 from dstui.demo.shellside import END_OF_SCRIPT, operations, printed
 from dstui.demo.together import Together
 from dstui.demo.tree import Entry, Layer, Tree, folder, link
@@ -33,7 +34,9 @@ IN_SHELL = frozenset({OpKind.READ, OpKind.GLOB, OpKind.LISTING, OpKind.LINKS, Op
 
 def machine(number: int = 1, of: int = 8) -> Machine:
     fleet = cast(of)
-    return build(fleet[number - 1], fleet, ssh_port=40022, authorized_key="ssh-ed25519 AAAA dstui@demo\n")
+    proxy = Proxy("127.0.0.8:8000", [f"http://{host.ssh_ip}:8000" for host in fleet]) if number == 1 else None
+    key = "ssh-ed25519 AAAA dstui@demo\n"
+    return build(fleet[number - 1], fleet, ssh_port=40022, authorized_key=key, proxy=proxy)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PASS, WARN, FAIL, UNKNOWN, NA = (
     Verdict.UNKNOWN,
     Verdict.NOT_APPLICABLE,
 )
-SECTIONS = ("model", "ray", "vllm", "api", "func")
+SECTIONS = ("model", "ray", "vllm", "api", "lb", "func")
 CHECKS = tuple(check.id for check in load_catalogue().checks if check.section in SECTIONS)
 CLUSTER = "demo-fleet"
 LOST, BLOCKED = (UNKNOWN, Reason.UNREACHABLE), (UNKNOWN, Reason.BLOCKED_BY)
@@ -111,11 +111,15 @@ def expected_of_eight() -> Expected:
     found["api.rate-limit", public] = (PASS, None)
     for name in ("basic-inference", "long-text", "multilingual", "concurrent", "error-handling"):
         found[f"func.{name}", public] = (PASS, None)
+    for name in ("deployed", "reverse-proxy"):
+        found |= {(f"lb.{name}", target): (PASS, None) for target in ("gpu-01", public)}
+    found["lb.tls", public], found["lb.static-cache", public] = (FAIL, None), (NA, None)
+    found["lb.algorithm", public] = (PASS, None)
     return found
 
 
 def test_every_finding_on_eight_hosts(eight: Seen) -> None:
-    assert len(CHECKS) == 24
+    assert len(CHECKS) == 29
     assert eight.verdicts == expected_of_eight()
 
 
@@ -129,6 +133,11 @@ def test_every_finding_on_eight_hosts(eight: Seen) -> None:
         ("ray.dashboard", "127.0.0.9", "without a tunnel or a token"),
         ("ray.dashboard", "127.0.0.9", "CVE-2026-27482"),
         ("api.rate-limit", "127.0.0.8", "served again in"),
+        ("api.rate-limit", "127.0.0.8", "configured: limit_req zone=users burst=100 nodelay"),
+        ("lb.deployed", "gpu-01", "8 members"),
+        ("lb.tls", "127.0.0.8", "travel in the clear"),
+        ("lb.algorithm", "127.0.0.8", "least_conn; requests taken: 127.0.0.11"),
+        ("lb.static-cache", "127.0.0.8", "a pure API; two requests, two ids"),
         ("model.present", CLUSTER, "on 6/8 nodes"),
         ("vllm.parallel-batch-config", CLUSTER, "max_num_seqs 256"),
     ],
@@ -152,6 +161,11 @@ def test_one_host_has_a_model_that_is_whole() -> None:
         ("model.memory-fit", CLUSTER): WARN,
         ("ray.dashboard", "127.0.0.9"): WARN,
         ("api.docs", "127.0.0.8"): WARN,
+        ("lb.deployed", "gpu-01"): WARN,
+        ("lb.deployed", "127.0.0.8"): WARN,
+        ("lb.tls", "127.0.0.8"): FAIL,
+        ("lb.algorithm", "127.0.0.8"): NA,
+        ("lb.static-cache", "127.0.0.8"): NA,
     }
     assert {check for check, _ in seen.verdicts} == set(CHECKS)
     assert "14/14 hashes match" in seen.said["model.integrity", CLUSTER]

@@ -100,6 +100,7 @@ class Gate:
     backs: list[Back]
     sick: str = ""
     turn: int = 0
+    waited: bool = False
     kept: dict[str, list[bytes]] = field(default_factory=dict)
 
     async def answer(self, request: Request) -> list[bytes]:
@@ -109,6 +110,9 @@ class Gate:
             request = replace(request, path=f"/v1{request.path}")
         if self.sick == "limits" and request.method == "POST" and self.turn > 5:
             return plain(429, b"{}")
+        if self.sick == "hurries" and request.method == "POST" and self.turn > 5 and not self.waited:
+            self.waited = True
+            return plain(429, b"{}", more={"Retry-After": "0"})
         if self.sick == "caches" and request.path in self.kept:
             return self.kept[request.path]
         self.turn += 1
@@ -260,6 +264,12 @@ async def test_a_balancer_that_is_sick(
     _, ruling = await ruled(tmp_path, catalogue, check, gate, back)
     assert ruling.verdict is verdict, words(ruling)
     assert said in words(ruling)
+
+
+async def test_a_limiter_on_the_way_does_not_hide_the_spread(tmp_path: Path, catalogue: Catalogue) -> None:
+    seen, ruling = await ruled(tmp_path, catalogue, "lb.algorithm", "hurries")
+    assert ruling.verdict is WARN, words(ruling)
+    assert seen.answers == {"200": 20}
 
 
 async def test_a_key_that_a_cache_forgets_to_look_at(tmp_path: Path, catalogue: Catalogue) -> None:

@@ -27,6 +27,8 @@ MODEL_SICK = "real/test_model_checks.py::test_a_broken_model"
 MODEL_HUNG = "real/test_model_checks.py::test_a_share_that_hangs"
 RAY_WELL = "real/test_ray_checks.py::test_all_is_well"
 TOKEN = "real/test_ray_checks.py::test_a_token_that_is_not_there"
+LB_WELL = "real/test_lb_checks.py::test_a_balancer_as_it_should_be"
+LB_DOWN = "real/test_lb_checks.py::test_nginx_that_does_not_run"
 API_WELL = "real/test_api_checks.py::test_a_service_as_it_should_be"
 FUNC = "real/test_func_checks.py::test_a_real_vllm_is_well"
 NO_API = "real/test_func_checks.py::test_an_api_that_is_not_there"
@@ -140,6 +142,19 @@ WORLDS: dict[str, tuple[str, str, str]] = {
         "real/test_api_checks.py::test_limits",
         "unit/test_judge_api_guards.py::test_a_burst_that_was_not_made",
     ),
+    "lb.deployed": (LB_WELL, LB_DOWN, "real/test_lb_checks.py::test_without_sudo"),
+    "lb.tls": (LB_WELL, "real/test_lb_checks.py::test_certificates", LB_DOWN),
+    "lb.reverse-proxy": (LB_WELL, "real/test_lb_checks.py::test_streams_that_are_held_back", LB_DOWN),
+    "lb.algorithm": (
+        LB_WELL,
+        "real/test_lb_checks.py::test_a_backend_that_gets_nothing",
+        "real/test_lb_checks.py::test_a_limit_that_answers_503",
+    ),
+    "lb.static-cache": (
+        LB_WELL,
+        "real/test_lb_checks.py::test_answers_out_of_a_cache",
+        "real/test_lb_checks.py::test_no_backend_at_all",
+    ),
     "func.basic-inference": (FUNC, "real/test_func_checks.py::test_a_key_that_is_refused_is_a_failure", NO_API),
     "func.long-text": (FUNC, "unit/test_observe_func.py::test_a_service_that_is_sick", NO_API),
     "func.multilingual": (
@@ -157,7 +172,6 @@ WORLDS: dict[str, tuple[str, str, str]] = {
 """By id: where it passes (hard.security-group only proposes to), where it fails, where it cannot tell."""
 
 WAITING = {
-    "lb": "the load balancer's own checks",
     "perf": "the load ladder",
     "mon": "Prometheus, Alertmanager and Grafana",
     "ha": "the rehearsals",
