@@ -70,7 +70,7 @@ class Phases:
 class Stage:
     """One step. `rate` is requests/s in all for an open loop, whose `users` are the most under way at once.
 
-    `requests` ends a stage of kind SINGLE or DIRECT after so many; `url` and `prompts` are other ones than the ladder's.
+    `requests` ends a stage of kind SINGLE or DIRECT after so many; `url` and `prompts` stand for the ladder's own.
     """
 
     kind: StageKind

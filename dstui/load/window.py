@@ -22,7 +22,7 @@ class GpuWindow:
 
 @dataclass(frozen=True, slots=True)
 class LinkWindow:
-    """One interface or RDMA port: bit/s of the busier direction, and as shares of `speed` (bit/s); None when unknown."""
+    """One interface or RDMA port: bit/s in its busier direction. `speed` is the link's in bit/s; None when unknown."""
 
     samples: int
     speed: float | None
