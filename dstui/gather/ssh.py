@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from dstui.model import GatherError, Reason
 
 if TYPE_CHECKING:
     from dstui.gather.dial import Dialled, Dialler, Endpoint
+    from dstui.gather.remote import RemoteProcess
 
 __all__ = ["HostLink", "JumpHop", "Links", "SshSettings"]
 
@@ -157,6 +158,16 @@ class Links:
             self._tunnels.close()
             self._refuse_when_closed(host.name)
         return path
+
+    async def process(self, host: HostSite, argv: Sequence[str]) -> RemoteProcess:
+        """A program on the host, over its kept connection. GatherError when there is none, or for this machine."""
+        await self.link(host)
+        dialled = self._seats[host.name].dialled
+        if dialled is None:
+            raise GatherError(Reason.UNREACHABLE, f"{host.name}: there is no SSH connection to it")
+        from dstui.gather.remote import remote_process
+
+        return await remote_process(dialled, host.name, argv)
 
     async def aclose(self) -> None:
         """End every collector, then every connection, jump hosts last. Takes a few seconds at most."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,11 +53,25 @@ class LiveFeed:
         """The demo's own: a node dies, or comes back; gives what was done, in words."""
         self._make = sources
         self._sources: Sources | None = None
+        self._taps: list[Emit] = []
         self._emit = with_events(self.live, self._keep)
         self._clock = clock
 
     def now(self) -> float:
         return self._clock()
+
+    @property
+    def running(self) -> bool:
+        return self._sources is not None
+
+    @contextmanager
+    def tapped(self, emit: Emit) -> Iterator[None]:
+        """Every record goes to `emit` as well meanwhile."""
+        self._taps.append(emit)
+        try:
+            yield
+        finally:
+            self._taps.remove(emit)
 
     async def run(self) -> None:
         self._sources = self._make(self._emit)
@@ -86,6 +101,8 @@ class LiveFeed:
             recorder.close()
 
     def _keep(self, record: Record) -> None:
+        for tap in self._taps:
+            tap(record)
         if self.recorder is None:
             return
         try:
