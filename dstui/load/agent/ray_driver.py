@@ -86,12 +86,7 @@ class Driver:
         usual = {"num_cpus": 0, "max_concurrency": 16, "max_restarts": 0}
         self.places = [nodes[number % len(nodes)] for number in range(wanted)]
         self.actors = [
-            remote.options(
-                num_cpus=0,
-                max_concurrency=16,
-                max_restarts=0,
-                scheduling_strategy=strategy(place["NodeID"], soft=False),
-            ).remote(sources)
+            remote.options(**usual, scheduling_strategy=strategy(place["NodeID"], soft=False)).remote(sources)
             for place in self.places
         ]
         self._tasks: set[asyncio.Task[None]] = set()
