@@ -39,3 +39,5 @@ class LadderOptions:
     single: bool = True
     batch: bool = True
     seed: int = 0
+    search: bool = False
+    """Look for the most users within `slo.ttft_p95_s` between and beyond the levels."""

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from dstui.load.access import Access
 from dstui.load.agent.spec import Spec
-from dstui.load.ladder import Ladder, Loop, Stage
+from dstui.load.ladder import Ladder, Loop, Stage, StageKind
 from dstui.load.live import LiveLadder, LiveStage, Phase
 from dstui.load.local import LoadError, Told, Worker
+from dstui.load.most import MOST_STEPS, next_level
 from dstui.load.result import Counts, Generator, LadderResult, StageResult, Times
 from dstui.load.told import Sum, added
 from dstui.load.watching import WindowFold
@@ -53,10 +54,11 @@ class Means:
 
 @dataclass(slots=True)
 class Runner:
-    """A LadderRun."""
+    """A LadderRun. With `search` the most users that are served well are looked for beyond the levels, up to so many."""
 
     ladder: Ladder
     means: Means
+    search: int = 0
     live: LiveLadder = field(init=False)
     _listeners: list[Callable[[], None]] = field(default_factory=list)
     _why: str = ""
@@ -84,18 +86,30 @@ class Runner:
         async with self.means.once(), self.means.records(self._take):
             self.live.started_at = self.means.clock()
             async with self._opened():
-                for live in self.live.stages:
+                while (live := self._next(found)) is not None:
                     if self._stopping.is_set() or not await self._pause(live, first=not found):
                         break
                     found.append(await self._stage(live))
                     self._changed()
-        result = LadderResult(
-            replace(self.ladder, url=_bare(self.ladder.url)), tuple(found), self.means.clock(), self._why,
-            self.means.simulated,
-        )  # fmt: skip
+        done = replace(self.ladder, url=_bare(self.ladder.url), stages=tuple(each.stage for each in self.live.stages))
+        result = LadderResult(done, tuple(found), self.means.clock(), self._why, self.means.simulated)
         self.live.result = result
         self._changed()
         return result
+
+    def _next(self, found: Sequence[StageResult]) -> LiveStage | None:
+        """The next stage that was planned, then those of the search for the most users."""
+        if len(found) < len(self.live.stages):
+            return self.live.stages[len(found)]
+        searched = len(found) - len(self.ladder.stages)
+        if not self.search or searched >= MOST_STEPS:
+            return None
+        users = next_level(found, self.search)
+        if users is None:
+            return None
+        self.live.stages.append(LiveStage(Stage(StageKind.LEVEL, users)))
+        self._changed()
+        return self.live.stages[-1]
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:

@@ -88,8 +88,13 @@ class LoadSetup:
         self._allow(ladder)
         return ladder
 
-    def runner(self, ladder: Ladder) -> Runner:
-        """A run of it. Raises UsageError for an engine that is none, or a file of prompts that cannot be read."""
+    def runner(self, ladder: Ladder, *, search: bool = False) -> Runner:
+        """A run of it. Raises UsageError for an engine that is none, or a file of prompts that cannot be read.
+
+        With `search` the most users are looked for, up to `load.max_users`.
+        """
+        if search and ladder.slo_ttft is None:
+            raise UsageError("a search needs an objective: set slo.ttft_p95_s in the inventory")
         file = ladder.prompts.file
         said = conversations(Path(file)) if file is not None else ()
         return Runner(
@@ -104,6 +109,7 @@ class LoadSetup:
                 clock=self.clock,
                 simulated=self.site.simulated,
             ),
+            self._most_users() if search else 0,
         )
 
     def _think(self) -> float:
@@ -137,9 +143,11 @@ class LoadSetup:
         # A limit that held for hold_s must have been reached before.
         return (Stage(StageKind.BATCH, users, window=2 * params.number("hold_s")),)
 
+    def _most_users(self) -> int:
+        return min(self.inventory.document.load.max_users or MOST_USERS, MOST_USERS)
+
     def _allow(self, ladder: Ladder) -> None:
-        most = self.inventory.document.load.max_users
-        allowed = min(most or MOST_USERS, MOST_USERS)
+        allowed = self._most_users()
         above = [stage for stage in ladder.stages if stage.users > allowed and stage.kind is not StageKind.BATCH]
         if above:
             raise UsageError(
