@@ -10,19 +10,19 @@ from dstui.load.local import LoadError
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`authority` is what the Host header says, `path` that of chat completions. The key is shown nowhere."""
+    """`authority` is what the Host header says, `path` that of chat completions, `ca` PEM certificates. The key is shown nowhere."""
 
     host: str
     port: int
     path: str
     authority: str
     tls: bool = False
-    ca_file: str = ""
+    ca: str = ""
     socket: str = ""
     key: str = field(default="", repr=False)
 
 
-def access(url: str, *, key: str = "", ca_file: str = "", socket: str = "") -> Access:
+def access(url: str, *, key: str = "", ca: str = "", socket: str = "") -> Access:
     """Of an API's base, with or without /v1. Raises LoadError for what is no http or https URL."""
     try:
         parts = urlsplit(url)
@@ -39,7 +39,7 @@ def access(url: str, *, key: str = "", ca_file: str = "", socket: str = "") -> A
         path=f"{root}/v1/chat/completions",
         authority=shown if port is None else f"{shown}:{port}",
         tls=parts.scheme == "https",
-        ca_file=ca_file,
+        ca=ca,
         socket=socket,
         key=key,
     )

@@ -54,7 +54,7 @@ class Means:
 
 @dataclass(slots=True)
 class Runner:
-    """A LadderRun. With `search` the most users that are served well are looked for beyond the levels, up to so many."""
+    """A LadderRun. With `search` the most users that are served well are looked for as well, up to so many."""
 
     ladder: Ladder
     means: Means
@@ -197,7 +197,7 @@ class Runner:
         return [
             Spec(
                 host=access.host, port=access.port, path=access.path, authority=access.authority, tls=access.tls,
-                ca_file=access.ca_file, socket=access.socket, key=access.key, model=ladder.model,
+                ca=access.ca, socket=access.socket, key=access.key, model=ladder.model,
                 users=tuple(range(number, stage.users, count)), all_users=stage.users,
                 rate=(stage.rate or 0.0) / count, poisson=ladder.loop is Loop.POISSON, requests=stage.requests or 0,
                 think=ladder.think, ramp=phases.ramp, warm=phases.warm,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -101,7 +102,8 @@ class LoadSetup:
             ladder,
             Means(
                 workers=self._workers_of(ladder),
-                access=self._access,
+                # Ray's nodes are inside already, and a tunnel's near end is here.
+                access=partial(self._access, tunnel=ladder.engine == "local"),
                 records=self._records,
                 once=lambda: self._once(ladder.url),
                 watched=self._watched(),
@@ -169,7 +171,7 @@ class LoadSetup:
                     f"{left:.0f} min; choose fewer levels or a shorter window"
                 )
 
-    async def _access(self, url: str) -> Access:
+    async def _access(self, url: str, *, tunnel: bool) -> Access:
         """With the key of `load.key_ref`, else `auth.key_ref`; through a host where the address is closed to us."""
         document = self.inventory.document
         reference = document.load.key_ref or document.auth.key_ref
@@ -180,9 +182,17 @@ class LoadSetup:
             except SecretError as error:
                 raise LoadError(f"the API key cannot be had: {error}") from error
             key = secret.reveal().strip()
-        bundle = document.lb.ca_bundle
-        here = access(url, key=key, ca_file="" if bundle in (None, "system") else str(bundle))
-        return replace(here, socket=await self._tunnel(here))
+        here = access(url, key=key, ca=await asyncio.to_thread(self._ca))
+        return replace(here, socket=await self._tunnel(here) if tunnel else "")
+
+    def _ca(self) -> str:
+        bundle = self.inventory.document.lb.ca_bundle
+        if bundle in (None, "system"):
+            return ""
+        try:
+            return Path(str(bundle)).read_text("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LoadError(f"lb.ca_bundle {bundle}: {error}") from error
 
     async def _tunnel(self, here: Access) -> str:
         """The near end of a tunnel where the address takes no connection from here; empty where it does, or nobody."""

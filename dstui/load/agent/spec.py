@@ -21,7 +21,8 @@ class Spec:
     users: tuple[int, ...]
     all_users: int
     tls: bool = False
-    ca_file: str = ""
+    ca: str = ""
+    """Certificates to trust instead of the system's, in PEM."""
     verify: bool = True
     socket: str = ""
     authority: str = ""

@@ -306,7 +306,7 @@ class Books:
 def _target(spec: Spec) -> Target:
     tls: ssl.SSLContext | None = None
     if spec.tls:
-        tls = ssl.create_default_context(cafile=spec.ca_file or None)
+        tls = ssl.create_default_context(cadata=spec.ca or None)
         if not spec.verify:
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     return Target(spec.host, spec.port, tls=tls, socket=spec.socket or None)
