@@ -21,14 +21,17 @@ from dstui.events import (
     EventKind,
     encode_attestation,
     encode_finding,
+    encode_ladder,
     encode_note,
     encode_waiver,
 )
 from dstui.facts.case import HostFacts, HostSite, Params, Site
+from dstui.facts.ladder import LEVELS, NEED, LadderSeen
 from dstui.findings import Findings
 from dstui.identity import Identity
 from dstui.journal import Journal
 from dstui.judge.registry import FleetJudge, Judge
+from dstui.load.result import LadderResult
 from dstui.model import DstuiError, Lang, Note, Target, Text, UsageError, Verdict
 from dstui.own_checks import own_groups, own_judges
 from dstui.plan import Plan, plan, select
@@ -41,6 +44,10 @@ from dstui.sweep import Choreography, Judged, LinkPool, Sweep, Terms
 from dstui.thresholds import judged_by_others
 
 if TYPE_CHECKING:
+    from dstui.load.ladder import Ladder
+    from dstui.load.live import LadderRun
+    from dstui.load.options import LadderOptions
+    from dstui.load.setup import LoadSetup
     from dstui.telemetry.feed import LiveFeed
 
 FOLLOW_SECONDS = 1.0
@@ -75,10 +82,12 @@ class Engine:
         new_run: bool = False,
         owned: Sequence[Closing] = (),
         watch: Callable[[], LiveFeed] | None = None,
+        load: LoadSetup | None = None,
     ) -> None:
         """Reads the journal. Raises JournalError. `new_run` makes the next run start over.
 
-        `watch` makes what watches the cluster live, over the same links; whoever calls it runs it and ends it.
+        `watch` makes what watches the cluster live, over the same links; whoever calls it runs it and ends it. `load`
+        plans and makes load.
         """
         self.catalogue = catalogue
         self.site = site
@@ -91,6 +100,7 @@ class Engine:
         self._operators = operators
         self.clock = clock
         self.watch = watch
+        self._load = load
         self.zone = zone
         self._params = params
         self._links = links
@@ -244,16 +254,21 @@ class Engine:
         return same_hosts and cut.simulated is self.simulated and set(wanted.checks) == set(cut.checks)
 
     def _judged_by_others(self, check_id: str) -> bool:
-        """Whether a finding was judged by other parameter values than those in force now."""
+        """Whether a finding was judged by other parameter values, or another ladder, than those in force now."""
         known = {host.name for host in self.site.hosts}
         findings = self.state.findings.get(check_id, {}).values()
+        if findings and self._recorded(check_id) and self._ladder_seen().outdates(check_id, findings):
+            return True
         return judged_by_others(findings, known, lambda host: self._params(check_id, host), self._findings.redacted)
 
     def _visited(self, wanted: Plan, hosts: Sequence[str] | None) -> list[HostSite]:
         """The named hosts, and those that have no finding yet; all of them for a judge that compares hosts.
 
-        A fresh finding must not rest on facts of an earlier run, whatever their age.
+        A fresh finding must not rest on facts of an earlier run, whatever their age. Nobody is asked for what rests on
+        a ladder alone.
         """
+        if not wanted.groups and wanted.needs <= {NEED}:
+            return []
         if hosts is None:
             return list(self.site.hosts)
         chosen = set(hosts)
@@ -267,10 +282,8 @@ class Engine:
     def _terms(self, number: int, confirmed: frozenset[str]) -> Terms:
         async def settle(judged: Sequence[Judged]) -> None:
             findings = await asyncio.to_thread(self._findings.of_all, judged, number, self.clock())
-            who = self.identity.person
-            await self._record(
-                *(Draft(EventKind.FINDING, encode_finding(f), who, f.observed_at, number) for f in findings)
-            )
+            who, now = self.identity.person, self.clock()
+            await self._record(*(Draft(EventKind.FINDING, encode_finding(f), who, now, number) for f in findings))
 
         async def close(check_id: str, targets: Sequence[str]) -> None:
             payload = {"check": check_id, "targets": list(targets)}
@@ -289,13 +302,58 @@ class Engine:
             host_timeout=self._host_timeout,
             known=self._facts,
             prerequisites={check.id: check.prerequisites for check in self.catalogue.checks},
-            held=consent.held(self.catalogue, self.site, confirmed),
+            held=consent.held(self.catalogue, self.site, confirmed, self._judges),
             confirmed=confirmed,
+            given={NEED: self._ladder_seen()},
         )
+
+    @property
+    def ladders(self) -> tuple[LadderResult, ...]:
+        """Every ladder that is recorded, the newest last."""
+        return tuple(self.state.ladders)
+
+    async def record_ladder(self, result: LadderResult) -> Event:
+        """Records what a ladder found, without secrets; one on a simulated cluster is marked as such."""
+        marked = replace(result, simulated=result.simulated or self.simulated)
+        payload = await asyncio.to_thread(encode_ladder, marked, self._redactor.sentence)
+        events = await self._record(Draft(EventKind.LADDER, payload, self.identity.person, self.clock()))
+        return events[0]
+
+    def ladder_of(self, options: LadderOptions | None = None) -> Ladder:
+        """The ladder that the inventory, the catalogue and the options give. Raises UsageError."""
+        return self._loading().ladder_of(options)
+
+    def run_ladder(self, ladder: Ladder, *, search: bool = False) -> LadderRun:
+        """A run of it; its result is recorded when it ends. Whoever calls this runs it. Raises UsageError."""
+        from dstui.load.recorded import RecordedRun
+
+        return RecordedRun(self._loading().runner(ladder, search=search), self.record_ladder)
+
+    def _loading(self) -> LoadSetup:
+        if self._load is None:
+            raise UsageError("no load can be made here: the inventory is not known")
+        return self._load
+
+    def _ladder_seen(self) -> LadderSeen:
+        params = self._params(LEVELS, None)
+        return LadderSeen(
+            ladders=self.ladders,
+            api=params.optional_text("endpoints_api"),
+            model=params.text("model_served_name"),
+            levels=params,
+            ttl={check.id: check.ttl for check in self.catalogue.checks},
+            now=self.clock(),
+            simulated=self.simulated,
+            fault=self.state.ladder_fault,
+        )
+
+    def _recorded(self, check_id: str) -> bool:
+        judge = self._judges.get(check_id)
+        return isinstance(judge, FleetJudge) and judge.recorded
 
     def asks_first(self, check_id: str) -> bool:
         """Whether a person has to say yes before the check does what it does to this cluster."""
-        return consent.asks_first(self.catalogue.check(check_id), self.site)
+        return consent.asks_first(self.catalogue.check(check_id), self.site, self._judges.get(check_id))
 
     def goes_deeper(self, check_id: str) -> bool:
         """Whether the check has a stage that only runs when a person asks for it by name."""

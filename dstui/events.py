@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import cast
 
+from dstui.load.result import LadderResult
+from dstui.load.wire import ladder_of, plain
 from dstui.model import (
     Attestation,
     Evidence,
@@ -42,6 +44,7 @@ class EventKind(StrEnum):
     WAIVER_WITHDRAWN = "waiver-withdrawn"
     NOTE = "note"
     EXPORT = "export"
+    LADDER = "ladder"
 
 
 NEXT_RUN = -1
@@ -315,6 +318,19 @@ def decode_note(event: Event) -> Note:
     row = _Reader(event.payload, f"row {event.seq}")
     target = row.target("target") if event.payload.get("target") is not None else None
     return Note(row.text("check"), target, row.text("person"), row.text("text"), event.at, event.seq)
+
+
+def encode_ladder(result: LadderResult, redacted: Callable[[str], str]) -> Payload:
+    """`redacted` masks what is secret in a text."""
+    return plain(result, redacted)
+
+
+def decode_ladder(event: Event) -> LadderResult:
+    """The result of a `ladder` event. Raises JournalError."""
+    try:
+        return ladder_of(event.payload)
+    except ValueError as error:
+        raise JournalError(f"journal row {event.seq}: {error}; the row was not written by this dstui") from None
 
 
 def text_of(event: Event, key: str) -> str:

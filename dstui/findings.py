@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from dstui import attest
 from dstui.catalogue import Catalogue
 from dstui.events import canonical
-from dstui.model import Evidence, Finding, Ruling, Text
+from dstui.facts.ladder import LadderSeen
+from dstui.model import Evidence, Finding, Ruling, Text, Verdict
 from dstui.redact import Redactor
 from dstui.sweep import Judged
 
@@ -29,7 +30,7 @@ class Findings:
     simulated: bool
 
     def of_all(self, judged: Sequence[Judged], run: int, now: float) -> list[Finding]:
-        """The findings of some rulings, observed at `now` in run number `run`."""
+        """The findings of some rulings, judged at `now` in run number `run`."""
         return [self._of(item, run, now) for item in judged]
 
     def _of(self, judged: Judged, run: int, now: float) -> Finding:
@@ -52,7 +53,7 @@ class Findings:
                 for t in judged.params.thresholds
             ),
             evidence=evidence,
-            observed_at=now,
+            observed_at=_observed_at(judged, now),
             ttl=check.ttl,
             seconds=sum(e.seconds for e in evidence),
             run=run,
@@ -82,6 +83,14 @@ class Findings:
         for item in judged.observed:
             pieces[:0] = _shown(item, judged.ruling)
         return tuple(self.redactor.evidence(piece) for piece in pieces[:EVIDENCE_PER_FINDING])
+
+
+def _observed_at(judged: Judged, now: float) -> float:
+    """What was told from a record is as old as the record; not being able to tell is of now."""
+    if judged.ruling.verdict is Verdict.UNKNOWN:
+        return now
+    told = (item.observed_at(judged.check_id) for item in judged.observed if isinstance(item, LadderSeen))
+    return min((at for at in told if at is not None), default=now)
 
 
 def _shown(observed: object, ruling: Ruling) -> list[Evidence]:

@@ -30,10 +30,10 @@ def groups() -> Mapping[str, Group]:
 @cache
 def judges() -> Mapping[str, Judge]:
     """Judges by check id."""
-    from dstui.judge import api, func, hard, hw, lb, model, net, ray, stor, sw, vllm
+    from dstui.judge import api, func, hard, hw, lb, model, net, perf, ray, stor, sw, vllm
 
     return {
         judge.check_id: judge
-        for module in (hw, sw, net, stor, hard, model, ray, vllm, api, lb, func)
+        for module in (hw, sw, net, stor, hard, model, ray, vllm, api, lb, func, perf)
         for judge in module.JUDGES
     }

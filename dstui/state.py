@@ -15,12 +15,14 @@ from dstui.events import (
     EventKind,
     decode_attestation,
     decode_finding,
+    decode_ladder,
     decode_note,
     decode_waiver,
     strings_of,
     text_of,
 )
-from dstui.model import Attestation, Finding, Note, Verdict, Waiver, worst
+from dstui.load.result import LadderResult
+from dstui.model import Attestation, Finding, JournalError, Note, Verdict, Waiver, worst
 
 NOTHING_OBSERVED = hashlib.sha256(b"").hexdigest()
 """What an attestation binds to on a check that nothing has looked at."""
@@ -63,6 +65,10 @@ class State:
         self.notes: dict[str, list[Note]] = {}
         self.runs: dict[int, Run] = {}
         self.exports: list[tuple[int, float, str, str]] = []
+        self.ladders: list[LadderResult] = []
+        """The newest last."""
+        self.ladder_fault = ""
+        """Why the newest ladder's row could not be read; empty when it could. Earlier ones must not stand in for it."""
         self.covered: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         """Per check that ever settled: the targets it settled on and the hosts of that run."""
         self.head_seq = 0
@@ -71,12 +77,13 @@ class State:
         self.touched: dict[str, int] = {}
         """The last row that spoke of each check; with `runs_at` it says whether a status must be looked at again."""
         self.runs_at = 0
+        """The last row of a run, or of a ladder: the checks that rest on it must be looked at again."""
         self.broken_at: int | None = None
 
     @property
     def simulated(self) -> bool:
-        """Any run of the embedded fleet in the journal marks all of it."""
-        return any(run.simulated for run in self.runs.values())
+        """Any run of the embedded fleet in the journal, and any ladder on it, marks all of it."""
+        return any(run.simulated for run in self.runs.values()) or any(ladder.simulated for ladder in self.ladders)
 
     @property
     def last_run(self) -> Run | None:
@@ -181,6 +188,17 @@ def _export(state: State, event: Event) -> None:
     state.exports.append((event.seq, event.at, event.actor, text_of(event, "path")))
 
 
+def _ladder(state: State, event: Event) -> None:
+    """A row of another version must not stop the fold: what rests on it is then not known."""
+    state.runs_at = event.seq
+    try:
+        state.ladders.append(decode_ladder(event))
+    except JournalError as error:
+        state.ladder_fault = str(error)
+    else:
+        state.ladder_fault = ""
+
+
 _FOLDS: Mapping[str, Callable[[State, Event], None]] = {
     EventKind.RUN_STARTED: _run_started,
     EventKind.RUN_RESUMED: _run_resumed,
@@ -192,4 +210,5 @@ _FOLDS: Mapping[str, Callable[[State, Event], None]] = {
     EventKind.WAIVER_WITHDRAWN: _waiver_withdrawn,
     EventKind.NOTE: _note,
     EventKind.EXPORT: _export,
+    EventKind.LADDER: _ladder,
 }

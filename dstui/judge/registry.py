@@ -36,7 +36,8 @@ class HostJudge:
 class FleetJudge:
     """Judges when every host has answered or failed: comparisons, pairs, the cluster.
 
-    `needs` names choreography: `ports`, `nonce`, `vantage`, and those of `gather/observing.py`. Rulings carry their
+    `needs` names choreography: `ports`, `nonce`, `vantage`, those of `gather/observing.py`, and `ladder`, which the
+    engine has. Rulings carry their
     own targets. `lane` says beside what its needs may be met: what works the service hard must not spoil what others
     measure.
     """
@@ -49,6 +50,8 @@ class FleetJudge:
     lane: Lane = Lane.LOOK
     deeper: bool = False
     """Whether it has a stage that runs only when asked for (`on_request` in the catalogue)."""
+    recorded: bool = False
+    """Whether it judges what was measured before and is in the journal, so that it makes no load itself."""
 
 
 Judge = HostJudge | FleetJudge

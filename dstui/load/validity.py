@@ -43,8 +43,8 @@ def limits(generator: Generator, users: int) -> tuple[Text, ...]:
     if lag is not None and not lag < LAG_P99_MAX_S:
         found.append(
             Text(
-                f"the generator was {lag * 1000:.0f} ms late at p99 (below {LAG_P99_MAX_S * 1000:.0f}): more workers or a "
-                "quieter machine",
+                f"the generator was {lag * 1000:.0f} ms late at p99 (below {LAG_P99_MAX_S * 1000:.0f}): more workers "
+                "or a quieter machine",
                 f"压测机 p99 延迟 {lag * 1000:.0f} 毫秒（应低于 {LAG_P99_MAX_S * 1000:.0f}）：增加进程或换空闲机器",
             )
         )

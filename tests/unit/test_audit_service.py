@@ -23,7 +23,7 @@ from dstui.opening import ParamSource, site_of
 from dstui.redact import Redactor
 from dstui.standing import CheckStatus
 
-SECTIONS = ("model", "ray", "vllm", "api", "lb", "func")
+SECTIONS = ("model", "ray", "vllm", "api", "lb", "func", "perf")
 NOW = 1_800_000_000.0
 KEY = "sk-audit-0001"
 INVENTORY = """\
@@ -173,7 +173,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_server_that_tells_nothing(tmp_path: Path, kind: str, mode: str) -> None:
     async with server(ANSWERS.get(kind)) as url:
         found = await judged(tmp_path, url, Mute(Reason.PERMISSION), mode)
-    assert len(found) == 29
+    assert len(found) == 35
     assert green(found) == {}
     assert broken(found) == {}
 

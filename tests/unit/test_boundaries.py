@@ -42,7 +42,7 @@ def test_every_judge_has_its_check_and_its_groups(check_id: str) -> None:
     assert set(judge.groups) <= set(probes.groups())
     prefixes = {p.split(".")[0] for p in judge.evidence}
     assert prefixes or not isinstance(judge, HostJudge)
-    known = {"ports", "nonce", "vantage", "root-attempt", *OBSERVERS}
+    known = {"ports", "nonce", "vantage", "root-attempt", "ladder", *OBSERVERS}
     assert set(judge.needs) <= known
 
 

@@ -13,7 +13,7 @@ from dstui.catalogue import Catalogue, ParamType, Shape, load_catalogue
 from dstui.facts.case import Params
 
 HOST_SECTIONS = ("hw", "sw", "net", "stor", "hard")
-SERVICE_SECTIONS = ("model", "ray", "vllm", "api", "lb", "func")
+SERVICE_SECTIONS = ("model", "ray", "vllm", "api", "lb", "func", "perf")
 
 DEFAULTS: dict[str, dict[str, tuple[str, object]]] = {
     "hw.gpu-model": {

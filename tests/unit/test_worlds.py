@@ -31,6 +31,7 @@ LB_WELL = "real/test_lb_checks.py::test_a_balancer_as_it_should_be"
 LB_DOWN = "real/test_lb_checks.py::test_nginx_that_does_not_run"
 API_WELL = "real/test_api_checks.py::test_a_service_as_it_should_be"
 FUNC = "real/test_func_checks.py::test_a_real_vllm_is_well"
+LADDER_WELL = "unit/test_judge_perf.py::test_a_ladder_that_is_well_passes"
 NO_API = "real/test_func_checks.py::test_an_api_that_is_not_there"
 
 WORLDS: dict[str, tuple[str, str, str]] = {
@@ -168,11 +169,40 @@ WORLDS: dict[str, tuple[str, str, str]] = {
         NO_API,
     ),
     "func.error-handling": (FUNC, "real/test_func_checks.py::test_a_gateway_that_shows_its_inside", NO_API),
+    "perf.single-user-latency": (
+        LADDER_WELL,
+        "unit/test_judge_perf.py::test_single_p95",
+        "unit/test_judge_perf.py::test_single_other_traffic",
+    ),
+    "perf.max-batch": (
+        LADDER_WELL,
+        "unit/test_judge_perf.py::test_batch_errors",
+        "unit/test_judge_perf.py::test_batch_cannot_tell",
+    ),
+    "perf.concurrent-users": (
+        LADDER_WELL,
+        "unit/test_judge_perf.py::test_users_ttft_limit_of_each_level",
+        "unit/test_judge_perf.py::test_users_shed_by_a_limiter",
+    ),
+    "perf.gpu-util": (
+        LADDER_WELL,
+        "unit/test_judge_perf_cluster.py::test_gpu_mean",
+        "unit/test_judge_perf_cluster.py::test_gpu_nobody_serves",
+    ),
+    "perf.memory": (
+        LADDER_WELL,
+        "unit/test_judge_perf_cluster.py::test_memory_that_ran_out_at_a_level_that_failed",
+        "unit/test_judge_perf_cluster.py::test_a_host_that_was_not_watched",
+    ),
+    "perf.network": (
+        LADDER_WELL,
+        "unit/test_judge_perf_cluster.py::test_network_rules",
+        "unit/test_judge_perf_cluster.py::test_network_interfaces_without_traffic",
+    ),
 }
 """By id: where it passes (hard.security-group only proposes to), where it fails, where it cannot tell."""
 
 WAITING = {
-    "perf": "the load ladder",
     "mon": "Prometheus, Alertmanager and Grafana",
     "ha": "the rehearsals",
     "sec": "the security checks",
