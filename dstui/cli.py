@@ -120,6 +120,59 @@ def _replay_arguments(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--output", choices=["app", "text", "json"], help="default: app on a terminal, else text")
 
 
+def _ladder_arguments(ladder: argparse.ArgumentParser) -> None:
+    _common(ladder)
+    _language(ladder)
+    add = ladder.add_argument
+    add("--levels", type=_counts, metavar="N,N,…", help="users at once; default: 1,50,100,200,500 or the inventory's")
+    add("--loop", choices=["closed", "poisson", "constant"], default="closed", help="open loops need --rates")
+    add("--rates", type=_rates, default=(), metavar="R,R,…", help="requests/s of an open loop, a stage each")
+    add("--window", type=float, metavar="S", help="seconds that are measured (120)")
+    add("--ramp", type=float, metavar="S", help="seconds in which the users come (10)")
+    add("--warm", type=float, metavar="S", help="seconds that are thrown away then (30)")
+    add("--drain", type=float, metavar="S", help="seconds for requests under way to end (60)")
+    add("--pause", type=float, metavar="S", help="seconds between two stages (60)")
+    add("--think", type=float, metavar="S", help="seconds a user waits between two requests")
+    add("--timeout", type=float, metavar="S", help="seconds for a whole answer (300)")
+    add("--input-tokens", type=int, metavar="N", help="of a prompt, about (512)")
+    add("--output-tokens", type=int, metavar="N", help="of an answer (128)")
+    add("--prompts", type=Path, metavar="FILE", help="conversations, ShareGPT-like or OpenAI messages, one a line")
+    add("--turns", type=int, default=1, metavar="N", help="requests of a conversation")
+    add("--cached", action="store_true", help="let the cache of prefixes help: prompts repeat")
+    add("--natural", action="store_true", help="let answers end where they end, without ignore_eos")
+    add("--url", metavar="URL", help="instead of endpoints.api")
+    add("--model", metavar="NAME", help="instead of model.served_name")
+    add("--workers", type=int, default=0, metavar="N", help="default: one for every core, or Ray node")
+    add("--engine", default="local", metavar="E", help="local, or ray:HOST to make the load on a Ray cluster's nodes")
+    add("--no-single", action="store_true", help="leave out the stages for perf.single-user-latency")
+    add("--no-batch", action="store_true", help="leave out the stage for perf.max-batch")
+    add("--find-most", action="store_true", help="search the most users within slo.ttft_p95_s")
+    add("--calibrate", action="store_true", help="measure what this machine can make, against a built-in server")
+    add("--yes", action="store_true", help="make the load without asking")
+    add("--output", choices=["text", "json"], default="text")
+    add("-o", "--out", type=Path, metavar="FILE", help="the result as JSON")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers of users, such as 1,50,100") from None
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers of users, from 1")
+    return found
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write requests a second, such as 0.5,1,2") from None
+    if not found or not all(0 < rate < 1e6 for rate in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: requests a second, above 0")
+    return found
+
+
 def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     _common(verify)
     verify.add_argument("report", type=Path, nargs="?", help="an exported report")
@@ -164,6 +217,7 @@ COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = 
     "runs": ("list the runs in the journal", _runs_arguments),
     "watch": ("stream what hosts, Ray and vLLM say", _watch_arguments),
     "replay": ("show a recording of `dstui watch`", _replay_arguments),
+    "ladder": ("put the API under rising load, and judge perf.* by it", _ladder_arguments),
     "verify": ("check the journal's hash chain, and a report against it", _verify_arguments),
     "init": ("write a commented starter inventory", _init_arguments),
     "inventory": ("look at the inventory", _inventory_arguments),
@@ -197,6 +251,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return _demo(arguments)
     if arguments.command in ("watch", "replay"):
         return _stream(arguments)
+    if arguments.command == "ladder":
+        return _ladder(arguments)
     # The app starts without these: they cost more than its first frame.
     from dstui import headless
 
@@ -224,6 +280,19 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     if command == "runs":
         return headless.list_runs(options, _lang(arguments), arguments.output)
     return headless.verify(options, arguments.report)
+
+
+def _ladder(arguments: argparse.Namespace) -> int:
+    from dstui import ladder_command
+
+    lang = _lang(arguments)
+    if arguments.calibrate:
+        return ladder_command.calibrate_here(arguments.workers, lang, arguments.output)
+    options = _options(arguments)
+    if not options.inventory.exists():
+        raise UsageError(f"{options.inventory}: no such file. Write one with `dstui init`, or name one with -i.")
+    wanted = ladder_command.Wanted(arguments.output, lang, arguments.yes, arguments.out)
+    return ladder_command.run(options, ladder_command.options_of(arguments), wanted)
 
 
 def _stream(arguments: argparse.Namespace) -> int:

@@ -156,6 +156,7 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
     # asyncssh costs more to import than everything else together; nothing before this line needs it.
     from dstui.gather.choreographer import Choreographer
     from dstui.gather.ssh import Links
+    from dstui.load.setup import LoadSetup
 
     catalogue = catalogue or load_catalogue(options.overlays)
     inventory = load_inventory(options.inventory)
@@ -172,9 +173,7 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         accept_new_host_keys=options.accept_new_host_keys,
     )
 
-    def watch() -> LiveFeed:
-        return live_feed(inventory, links, redactor)
-
+    load = LoadSetup(inventory, site, params, links, lambda: live_feed(inventory, links, redactor))
     return Engine(
         catalogue=catalogue,
         site=site,
@@ -193,7 +192,8 @@ def _open(options: Options, catalogue: Catalogue | None) -> Engine:
         operators=frozenset(inventory.document.operators),
         new_run=options.new_run,
         owned=(links,),
-        watch=watch if options.live else None,
+        watch=load.watch if options.live else None,
+        load=load,
     )
 
 

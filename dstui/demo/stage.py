@@ -26,6 +26,7 @@ from dstui.gather.ssh import Links, SshSettings
 from dstui.identity import whoami
 from dstui.inventory import Inventory, load_inventory
 from dstui.journal import Journal
+from dstui.load.setup import LoadSetup
 from dstui.model import UsageError
 from dstui.opening import ParamSource, live_feed, site_of, validate_thresholds
 from dstui.redact import Redactor
@@ -120,11 +121,12 @@ def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
     links, redactor, acts = stage.links(inventory), Redactor(inventory.secrets), DemoActs(stage.fleet)
     real = Choreographer(site, params, {}, inventory.secrets, inventory, links.forward)
 
-    def watch() -> LiveFeed:
+    def make_feed() -> LiveFeed:
         feed = live_feed(inventory, links, redactor, simulated=True)
         feed.perish = acts.perish
         return feed
 
+    load = LoadSetup(inventory, site, params, links, make_feed, clock=clock)
     return Engine(
         catalogue=catalogue,
         site=site,
@@ -138,7 +140,8 @@ def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
         host_timeout=inventory.ssh.host_timeout_s,
         zone=inventory.cluster.timezone,
         owned=(links, stage),
-        watch=watch,
+        watch=load.watch,
+        load=load,
     )
 
 

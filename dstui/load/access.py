@@ -10,7 +10,10 @@ from dstui.load.local import LoadError
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`authority` is what the Host header says, `path` that of chat completions, `ca` PEM certificates. The key is shown nowhere."""
+    """`authority` is what the Host header says, `path` that of chat completions, `ca` certificates in PEM.
+
+    The key is shown nowhere.
+    """
 
     host: str
     port: int

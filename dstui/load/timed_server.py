@@ -48,7 +48,7 @@ UNREAD_LIMIT = 4 * 1024 * 1024
 MOST_TOKENS = 1_000_000
 _BATCH = 64
 """Pieces sent between two looks at the sockets: under a millisecond."""
-_BURST = 16
+_BURST = 64
 """Pieces in one write when there is no gap, so that the server is not what limits a ceiling."""
 _SPIN = 0.001
 """Seconds: `epoll` waits whole milliseconds. What is due sooner is waited for awake."""
