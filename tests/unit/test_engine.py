@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import perf_worlds
 import pytest
 
 from dstui.attest import DAY
 from dstui.catalogue import Catalogue, load_catalogue
 from dstui.engine import Engine
-from dstui.events import EventKind
+from dstui.events import Draft, EventKind
 from dstui.facts.case import HostSite, Params, Session, Site
 from dstui.facts.choreography import Asked, NonceMatrix
 from dstui.facts.raw import Answer, Missing, Op, Raw
@@ -20,6 +21,8 @@ from dstui.gather.link import HostLink
 from dstui.identity import Identity
 from dstui.inventory.secrets import SecretStore
 from dstui.journal import Journal
+from dstui.load.result import LadderResult
+from dstui.load.wire import plain
 from dstui.model import GatherError, Lang, Reason, UsageError, Verdict, host_target
 from dstui.redact import Redactor
 from dstui.standing import Standing
@@ -490,3 +493,115 @@ async def test_what_a_deeper_look_settled_is_not_undone_by_a_shallow_one(
     runs = engine.state.last_run.number
     await engine.run([check, check])
     assert engine.state.last_run.number == runs, "nothing is left to run, and that is no error"
+
+
+PERF = ("perf.single-user-latency", "perf.max-batch", "perf.concurrent-users", "perf.gpu-util", "perf.memory",
+        "perf.network")  # fmt: skip
+
+
+def at_the_api(engine: Engine) -> None:
+    """Gives the checks of performance what an inventory with endpoints would."""
+    before = engine._params
+    engine._params = lambda check_id, host: (
+        perf_worlds.params_of(check_id) if check_id in PERF else before(check_id, host)
+    )
+
+
+def good_ladder(at: float = NOW) -> LadderResult:
+    return perf_worlds.ladder(perf_worlds.single(), perf_worlds.batch(), *perf_worlds.levels(), at=at)
+
+
+async def test_a_ladder_is_recorded_and_read_again(bench: Bench) -> None:
+    engine = bench.open()
+    event = await engine.record_ladder(good_ladder())
+    assert (event.kind, event.actor, event.run) == (EventKind.LADDER, "li.na", 0)
+    assert [ladder.at for ladder in engine.ladders] == [NOW]
+    await engine.aclose()
+    again = bench.open()
+    assert [plain(ladder) for ladder in again.ladders] == [plain(good_ladder())]
+    assert again.journal.verify() is None
+
+
+async def test_a_recorded_ladder_keeps_no_secret(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSTUI_TEST_KEY", "hunter2-hunter2")
+    engine = bench.open()
+    store = SecretStore({})
+    engine._redactor = Redactor(store)
+    store.resolve("env:DSTUI_TEST_KEY")
+    result = replace(
+        good_ladder(), stopped="refused hunter2-hunter2 at http://ops:secret-login@api/v1?token=secret-login"
+    )
+    event = await engine.record_ladder(result)
+    text = json.dumps(event.payload)
+    assert "hunter2-hunter2" not in text
+    assert "secret-login" not in text
+
+
+async def test_a_ladder_on_a_simulated_cluster_is_marked(bench: Bench) -> None:
+    engine = bench.open(site=replace(SITE, simulated=True))
+    await engine.record_ladder(good_ladder())
+    assert engine.ladders[0].simulated
+    assert engine.state.simulated
+
+
+async def test_performance_is_judged_without_asking_and_without_hosts(bench: Bench) -> None:
+    engine = bench.open()
+    at_the_api(engine)
+    assert not any(engine.asks_first(check) for check in PERF)
+    assert engine.asks_first("ha.failover")
+    await engine.run(PERF)
+    assert {engine.checklist().statuses[check].verdict for check in PERF} == {Verdict.UNKNOWN}
+    assert "run `dstui ladder` or press L" in engine.checklist().statuses[PERF[2]].findings[0].observed.en
+    assert [link.asked for link in bench.pool.links.values()] == [0, 0, 0]
+    await engine.record_ladder(good_ladder(NOW - DAY))
+    await engine.run(PERF)
+    found = {check: engine.checklist().statuses[check] for check in PERF}
+    # Only requests: the hosts of this inventory are not those of the ladder.
+    assert [found[check].standing for check in PERF[:3]] == [Standing.PASSED] * 3
+    assert {found[check].verdict for check in PERF[3:]} == {Verdict.UNKNOWN}
+    assert {f.observed_at for f in found[PERF[2]].findings} == {NOW - DAY}, "as old as what it rests on"
+    assert {f.observed_at for f in found[PERF[3]].findings} == {NOW}
+    keys = [piece.key for piece in found[PERF[2]].findings[0].evidence]
+    assert keys == ["ladder.levels", "ladder.replicas", "ladder.generator"]
+    assert [link.asked for link in bench.pool.links.values()] == [0, 0, 0]
+
+
+async def test_a_verdict_goes_stale_with_its_ladder(bench: Bench) -> None:
+    engine = bench.open()
+    at_the_api(engine)
+    await engine.record_ladder(good_ladder(NOW - 29 * DAY))
+    await engine.run(PERF)
+    assert standing(engine, PERF[2]) is Standing.PASSED
+    bench.now = NOW + DAY + 1
+    assert standing(engine, PERF[2]) is Standing.STALE
+    await engine.run(PERF)
+    assert standing(engine, PERF[2]) is Standing.UNKNOWN
+
+
+async def test_a_newer_ladder_makes_a_verdict_stale_until_it_is_judged(bench: Bench) -> None:
+    engine = bench.open()
+    at_the_api(engine)
+    await engine.record_ladder(good_ladder(NOW - DAY))
+    await engine.run(PERF)
+    assert standing(engine, PERF[0]) is Standing.PASSED
+    slow = [perf_worlds.level(stage.stage.users, ttft=99.0) for stage in perf_worlds.levels()]
+    await engine.record_ladder(perf_worlds.ladder(*slow, at=NOW))
+    assert standing(engine, PERF[2]) is Standing.STALE
+    assert standing(engine, PERF[0]) is Standing.PASSED, "the new ladder had no single user"
+    await engine.run(PERF)
+    assert standing(engine, PERF[2]) is Standing.FAILED
+    assert standing(engine, PERF[0]) is Standing.PASSED
+
+
+async def test_a_ladders_row_that_cannot_be_read_leaves_nothing_green(bench: Bench) -> None:
+    engine = bench.open()
+    at_the_api(engine)
+    await engine.record_ladder(good_ladder())
+    await engine.run(PERF)
+    assert standing(engine, PERF[2]) is Standing.PASSED
+    await engine.journal.record(Draft(EventKind.LADDER, {"format": "dstui-ladder", "version": 2}, "li.na", NOW))
+    assert engine.catch_up()
+    assert standing(engine, PERF[2]) is Standing.STALE
+    await engine.run(PERF)
+    status = engine.checklist().statuses[PERF[2]]
+    assert (status.verdict, status.reason) == (Verdict.UNKNOWN, Reason.PARSE_ERROR)

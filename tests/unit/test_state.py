@@ -14,9 +14,12 @@ from dstui.events import (
     digest,
     encode_attestation,
     encode_finding,
+    encode_ladder,
     encode_note,
     encode_waiver,
 )
+from dstui.load.ladder import Ladder
+from dstui.load.result import LadderResult
 from dstui.model import (
     Attestation,
     Finding,
@@ -290,6 +293,29 @@ def test_a_newer_kind_of_row_is_kept_and_skipped(rows: Rows) -> None:
     rows.add("something-new", {"x": 1})  # type: ignore[arg-type]
     assert rows.state.head_seq == 1
     assert rows.state.broken_at is None
+
+
+def test_ladders_are_kept_the_newest_last(rows: Rows) -> None:
+    for at in (1.0, 2.0):
+        rows.add(EventKind.LADDER, encode_ladder(LadderResult(Ladder("http://api", "m", ()), (), at), str))
+    assert [ladder.at for ladder in rows.state.ladders] == [1.0, 2.0]
+    assert not rows.state.simulated
+    simulated = LadderResult(Ladder("http://api", "m", ()), (), 3.0, simulated=True)
+    rows.add(EventKind.LADDER, encode_ladder(simulated, str))
+    assert rows.state.simulated
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"format": "dstui-ladder", "version": 9}, {"format": "dstui-ladder", "version": 1}]
+)
+def test_a_ladder_that_cannot_be_read_does_not_stop_the_fold(rows: Rows, payload: dict[str, object]) -> None:
+    good = encode_ladder(LadderResult(Ladder("http://api", "m", ()), (), 1.0), str)
+    rows.add(EventKind.LADDER, good)
+    rows.add(EventKind.LADDER, payload)
+    assert (rows.state.head_seq, rows.state.broken_at, len(rows.state.ladders)) == (2, None, 1)
+    assert "journal row 2" in rows.state.ladder_fault
+    rows.add(EventKind.LADDER, good)
+    assert rows.state.ladder_fault == ""
 
 
 def test_a_gap_in_the_numbers_is_noticed(rows: Rows) -> None:
