@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dstui.facts.case import Params
 from dstui.facts.ladder_tables import tables
-from dstui.load.ladder import Loop, StageKind
+from dstui.load.ladder import Ladder, Loop, StageKind
 from dstui.load.result import LadderResult, StageResult
 from dstui.load.validity import limits
 from dstui.load.wire import same_address
@@ -104,9 +104,18 @@ class LadderSeen:
         if isinstance(newest, NoLadder):
             return None
         earlier = self.ladders[: next(i for i, each in enumerate(self.ladders) if each is newest)]
-        return next(
-            (each for each in reversed(earlier) if self._misfit(each) is None and _accepted(each, newest)), None
-        )
+        return next((each for each in reversed(earlier) if self._accepted(each, newest)), None)
+
+    def _accepted(self, result: LadderResult, newest: LadderResult) -> bool:
+        whole = not result.stopped and not any(stage.stopped for stage in result.stages)
+        alike = self._mix(result.ladder) == self._mix(newest.ladder)
+        return alike and whole and self._misfit(result) is None and all(sound(stage) for stage in result.stages)
+
+    def _mix(self, asked: Ladder) -> tuple[object, ...]:
+        """What a ladder must have in common with another to be compared; a search's own levels do not count."""
+        wanted = self.levels.counts("levels")
+        stages = [each for each in asked.stages if each.kind is not StageKind.LEVEL or each.users in wanted]
+        return stages, asked.prompts, asked.loop, asked.think
 
     def observed_at(self, check: str) -> float | None:
         """When what the check rests on was measured."""
@@ -129,13 +138,6 @@ class LadderSeen:
 
 def _none(reason: Reason, en: str, zh: str) -> NoLadder:
     return NoLadder(reason, Text(f"{en}: {_RUN.en}", f"{zh}：{_RUN.zh}"))
-
-
-def _accepted(result: LadderResult, newest: LadderResult) -> bool:
-    one, other = result.ladder, newest.ladder
-    alike = (one.stages, one.prompts, one.loop, one.think) == (other.stages, other.prompts, other.loop, other.think)
-    whole = not result.stopped and not any(stage.stopped for stage in result.stages)
-    return alike and whole and all(sound(stage) for stage in result.stages)
 
 
 def sound(stage: StageResult) -> bool:

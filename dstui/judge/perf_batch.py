@@ -116,7 +116,7 @@ def _weigh(stage: StageResult, params: Params, causes: Causes) -> None:
             ),
         )
     count = max(len(replicas), int(wanted or 0))
-    asked = math.ceil(params.number("users_factor") * limit * count)
+    asked = math.floor(params.number("users_factor") * limit * count)
     for name, replica in sorted(replicas.items()):
         part = Causes(causes.target, causes.expected)
         _weigh_replica(stage, replica, limit, enough=stage.stage.users >= asked, params=params, causes=part)

@@ -379,6 +379,11 @@ def test_against_the_last_accepted_ladder(newest: LadderResult, verdict: Verdict
     assert bilingual(found)
 
 
+def test_levels_of_a_search_do_not_hinder_the_comparison() -> None:
+    searched = ladder(*before().stages, level(270), at=NOW - DAY)
+    assert "no worse than the ladder of" in words(ruling(USERS, searched, ladder(*levels())))
+
+
 def test_mildly_worse_is_not_called_a_regression() -> None:
     assert "REGRESSION" not in words(ruling(USERS, before(), slower(1.13)))
 
@@ -480,6 +485,8 @@ def test_single_other_traffic() -> None:
 
     assert seen(Window(timeline=(Point(1.0, running=1.0),))) is PASS
     assert seen(Window(timeline=(Point(1.0), Point(2.0, running=2.0)))) is UNKNOWN
+    twice_in_one_second = (Point(1.0, running=2.0), Point(2.0, running=1.0), Point(3.0, running=9.0))
+    assert seen(Window(timeline=twice_in_one_second)) is PASS
     assert seen(Window(replicas={"r": ReplicaWindow(60, 60, running_peak=1.0, running_mean=0.9)})) is PASS
     assert seen(Window(replicas={"r": ReplicaWindow(60, 60, running_peak=2.0)})) is UNKNOWN
     one = ReplicaWindow(60, 60, running_peak=1.0, running_mean=0.6)
@@ -567,13 +574,16 @@ def test_batch_cannot_tell() -> None:
     dark = ruling(BATCH, ladder(replace(batch(), window=Window(why="no metrics port"))))
     assert dark.verdict is UNKNOWN
     assert "no metrics port" in words(dark)
-    few = batch()
-    few = replace(few, stage=replace(few.stage, users=100))
+    planned = batch()
+    planned = replace(planned, stage=replace(planned.stage, users=563))
+    shy = {n: replace(r, running_peak=50.0, waiting_peak=0.0) for n, r in planned.window.replicas.items()}
+    assert ruling(BATCH, ladder(replace(planned, window=Window(replicas=shy)))).verdict is WARN
+    few = replace(planned, stage=replace(planned.stage, users=562))
     shy = {n: replace(r, running_peak=50.0, waiting_peak=0.0) for n, r in few.window.replicas.items()}
     found = ruling(BATCH, ladder(replace(few, window=Window(replicas=shy))))
     assert found.verdict is UNKNOWN
     assert "too few users" in words(found)
-    assert "564 fill every batch" in words(found)
+    assert "563 fill every batch" in words(found)
     nobody = replace(batch(), counts=Counts())
     assert ruling(BATCH, ladder(nobody)).verdict is UNKNOWN
     hung = replace(batch(), counts=replace(batch().counts, begun=batch().counts.begun + 1, aborted=1))
