@@ -89,7 +89,14 @@ class Runner:
                 while (live := self._next(found)) is not None:
                     if self._stopping.is_set() or not await self._pause(live, first=not found):
                         break
-                    found.append(await self._stage(live))
+                    try:
+                        found.append(await self._stage(live))
+                    except LoadError as error:
+                        if not found:
+                            raise
+                        # What the stages before measured must not be lost with this one.
+                        self.stop(str(error))
+                        live.phase = Phase.WAITING
                     self._changed()
         done = replace(self.ladder, url=_bare(self.ladder.url), stages=tuple(each.stage for each in self.live.stages))
         result = LadderResult(done, tuple(found), self.means.clock(), self._why, self.means.simulated)

@@ -25,7 +25,7 @@ def text(said: str, name: str = "content") -> dict[str, object]:
 def answer(*pieces: tuple[float, bytes], status: int = 200, kind: str = "text/event-stream; charset=utf-8") -> Answer:
     made = Answer()
     made.status, made.headers, made.pieces = status, {"content-type": kind}, list(pieces)
-    made.ended = pieces[-1][0] if pieces else 9.0
+    made.sent, made.ended = 1.0, pieces[-1][0] if pieces else 9.0
     return made
 
 

@@ -181,7 +181,7 @@ async def test_a_connection_is_kept_and_replaced_when_the_server_closed_it() -> 
     async with server(serve) as port:
         target = Target("127.0.0.1", port)
         for _ in range(5):
-            answer = await target.ask(request("GET", "h", "/", {}, b""))
+            answer = await target.ask(request("GET", "h", "/", {}, b""), 5.0)
             assert body_of(answer) == b"ok"
         target.close()
     assert connections == 3
@@ -191,7 +191,7 @@ async def test_nobody_there_is_refused() -> None:
     async with server(lambda _reader, _writer: asyncio.sleep(0)) as port:
         pass
     with pytest.raises(HttpError) as error:
-        await Target("127.0.0.1", port).ask(request("GET", "h", "/", {}, b""))
+        await Target("127.0.0.1", port).ask(request("GET", "h", "/", {}, b""), 5.0)
     assert error.value.kind == "refused"
 
 

@@ -142,17 +142,48 @@ async def test_a_worker_that_dies_is_told_and_the_others_go_on() -> None:
 
 
 async def test_all_workers_gone_is_no_result_of_the_server() -> None:
+    made: list[Worker] = []
+
     async def workers() -> Sequence[Worker]:
-        made = await local_workers(1)
-        asyncio.get_running_loop().call_later(0.5, lambda: os.kill(made[0].process.pid, signal.SIGKILL))  # type: ignore[attr-defined]
+        made.extend(await local_workers(1))
         return made
 
     async with timed() as url:
         run = Runner(ladder(url, Stage(StageKind.LEVEL, 2), Stage(StageKind.LEVEL, 3)), means(workers=workers))
+
+        def kill() -> None:
+            worker = made[0]
+            assert isinstance(worker, Local) and worker.process is not None
+            if run.live.stages[0].phase is Phase.RAMP and worker.process.returncode is None:
+                os.kill(worker.process.pid, signal.SIGKILL)
+
+        run.subscribe(kill)
         result = await run.run()
     assert "no worker came through" in result.stopped
     [stage] = result.stages
     assert stage.counts == Counts() and stage.generator.lost
+
+
+async def test_a_worker_that_dies_between_two_stages_loses_nothing_of_the_first() -> None:
+    made: list[Worker] = []
+
+    async def workers() -> Sequence[Worker]:
+        made.extend(await local_workers(1))
+        return made
+
+    async with timed() as url:
+        run = Runner(ladder(url, Stage(StageKind.LEVEL, 2), Stage(StageKind.LEVEL, 3)), means(workers=workers))
+
+        def kill() -> None:
+            worker = made[0]
+            assert isinstance(worker, Local) and worker.process is not None
+            if run.live.stages[1].phase is Phase.PAUSE and worker.process.returncode is None:
+                os.kill(worker.process.pid, signal.SIGKILL)
+
+        run.subscribe(kill)
+        result = await run.run()
+    assert len(result.stages) == 1 and result.stages[0].counts.ok > 0
+    assert "worker 1" in result.stopped
 
 
 async def test_another_one_is_under_way() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ SAMPLE_CHARS = 200
 @dataclass
 class Asked:
     """`due` is when the user or the schedule wanted it, `sent`, `first`, `last` and `ended` of `perf_counter`.
+
+    `sent` is when the request went out over an open connection: what a connection costs is between `due` and `sent`.
 
     `outcome` is OK, SHED, ABORTED or a kind of error. `gaps` are seconds between events that brought text. Tokens are
     None without the server's `usage`; `said` is for the next turn of a conversation.
@@ -51,10 +52,7 @@ async def ask(target: Target, request: bytes, *, due: float, seconds: float, kee
     """Sends a request and reads its answer to the end, at most `seconds` long. Raises nothing but CancelledError."""
     asked = Asked(due, perf_counter())
     try:
-        answer = await asyncio.wait_for(target.ask(request), seconds)
-    except TimeoutError:
-        asked.ended, asked.outcome, asked.why = perf_counter(), "timeout", f"no whole answer within {seconds:g} s"
-        return asked
+        answer = await target.ask(request, seconds)
     except HttpError as error:
         asked.ended, asked.outcome, asked.why = perf_counter(), error.kind, str(error)
         return asked
@@ -64,7 +62,7 @@ async def ask(target: Target, request: bytes, *, due: float, seconds: float, kee
 
 def understand(asked: Asked, answer: Answer, *, keep_text: bool = False) -> None:
     """Fills in what an answer says."""
-    asked.ended = answer.ended
+    asked.sent, asked.ended = answer.sent, answer.ended
     if answer.status != 200:
         asked.outcome = SHED if answer.status in _SHED else f"http-{answer.status}"
         asked.why = _text(answer)
@@ -99,7 +97,10 @@ def _events(answer: Answer) -> Sequence[tuple[bytes, float]]:
         block, at = body[at : match.start()], match.end()
         while came[row][0] < match.end():
             row += 1
-        data = b"\n".join(line[5:].strip() for line in block.splitlines() if line.startswith(b"data:"))
+        if block[:6] == b"data: " and b"\n" not in block and b"\r" not in block:
+            data = block[6:]
+        else:
+            data = b"\n".join(line[5:].strip() for line in block.splitlines() if line.startswith(b"data:"))
         if data:
             found.append((data, came[row][1]))
     return found
