@@ -24,7 +24,8 @@ class Talk:
     def __init__(self, spec: Spec, user: int) -> None:
         self._spec = spec
         self._draw = random.Random(spec.seed * 1_000_003 + user)  # noqa: S311 - words, no secret
-        self._fresh = random.SystemRandom()
+        # Its own for every run: asking the system for each word would cost more than the request.
+        self._fresh = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 - words, no secret
         self._turn = 0
         self._said: list[str] = []
         self._messages: list[dict[str, str]] = []
@@ -61,7 +62,7 @@ class Talk:
             said = self._said[self._turn]
             return f"[{self._fresh.getrandbits(40):x}] {said}" if spec.fresh and self._turn == 0 else said
         count = self._length(spec.tokens_in, spec.tokens_in_spread)
-        draw: random.Random = self._fresh if spec.fresh else self._draw
+        draw = self._fresh if spec.fresh else self._draw
         return " ".join(draw.choices(_WORDS, k=max(1, count)))
 
     def _length(self, mean: int, spread: float) -> int:
