@@ -33,6 +33,7 @@ from screens.plain import one_line
 if TYPE_CHECKING:
     from dstui.catalogue import Catalogue, Check
     from dstui.engine import Engine
+    from screens.ladder_run import OwnedLadder
     from screens.moment import Moment
     from screens.sheet import Sheet
 
@@ -44,7 +45,7 @@ class DstuiApp(HouseApp):
     """Returns None when the operator quits, else a sentence that says why it could not go on."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(
-        "run-all", "run-failed", "monitor", "export", "language", "help", "quit"
+        "run-all", "run-failed", "monitor", "ladder", "export", "language", "help", "quit"
     )
 
     moment: Moment
@@ -70,6 +71,7 @@ class DstuiApp(HouseApp):
         self._early_keys = EarlyKeys(self, super().on_event)
         self._unsubscribe: Callable[[], None] = lambda: None
         self._run_worker: Worker[None] | None = None
+        self.ladder: OwnedLadder | None = None  # from when somebody first looks at it
         self.repaint_clock: RepaintClock
 
     @property
@@ -160,6 +162,8 @@ class DstuiApp(HouseApp):
             self._run_worker.cancel()
             with suppress(WorkerCancelled, WorkerFailed):
                 await self._run_worker.wait()
+        if self.ladder is not None:
+            await self.ladder.end()
         await self.end_feed()
         if self.engine is not None:
             await self.engine.aclose()
@@ -187,7 +191,8 @@ class DstuiApp(HouseApp):
             return replace(self.moment, lang=self.lang)
         from screens.moment import of_engine
 
-        return of_engine(self.engine, self.lang, self.moment.frame)
+        ladder = self.ladder.brief() if self.ladder is not None else None
+        return replace(of_engine(self.engine, self.lang, self.moment.frame), ladder=ladder)
 
     # Running
 
@@ -229,6 +234,13 @@ class DstuiApp(HouseApp):
             self._run(engine, tuple(chosen), resume=resume, confirmed=confirmed),
             name="run", group="run", exit_on_error=False,
         )  # fmt: skip
+
+    async def run_afterwards(self, ids: Sequence[str]) -> None:
+        """Runs checks when the run under way has ended; at once when there is none."""
+        if self._run_worker is not None and not self._run_worker.is_finished:
+            with suppress(WorkerCancelled, WorkerFailed):
+                await self._run_worker.wait()
+        self.run_checks(ids)
 
     async def _run(self, engine: Engine, chosen: tuple[str, ...], *, resume: bool, confirmed: frozenset[str]) -> None:
         """One run, announced at its end. Whatever ends it early becomes a sentence."""
@@ -336,6 +348,13 @@ class DstuiApp(HouseApp):
         if not any(isinstance(screen, MonitorScreen) for screen in self.screen_stack):
             self.push_screen(MonitorScreen())
 
+    def action_ladder(self) -> None:
+        """Opens the ladder, or comes back to it from what stands over it."""
+        if self._opened_engine() is not None:
+            from screens.ladder import open_ladder
+
+            open_ladder(self)
+
     def action_language(self) -> None:
         # The moment has the language, and screens that are labelled anew look at it.
         self.moment = replace(self.moment, lang=Lang.EN if self.lang is Lang.ZH else Lang.ZH)
@@ -344,6 +363,9 @@ class DstuiApp(HouseApp):
     async def action_quit(self) -> None:
         """Leaves; asks only while something runs."""
         engine = self.engine
+        if self.ladder is not None and self.ladder.running:
+            self.ladder.ask_to_leave()
+            return
         if engine is None or not engine.progress.running:
             self.exit()
             return

@@ -57,6 +57,9 @@ class HouseScreen(House, Screen[None]):
     def repaint_live(self) -> None:
         """Time has passed for what is live: shows it anew. Called twice a second while the screen is on top."""
 
+    def repaint_ladder(self) -> None:
+        """The load ladder that runs has moved on. Called at most ten times a second while the screen is on top."""
+
     def relabel(self) -> None:
         """The language changed."""
         for bar in self.query(KeyBar):
@@ -87,3 +90,6 @@ class HouseModal(House, ModalScreen[R], Generic[R]):
 
     def repaint_live(self) -> None:
         """Time has passed for what is live."""
+
+    def repaint_ladder(self) -> None:
+        """The load ladder that runs has moved on."""

@@ -37,7 +37,7 @@ class ChecklistScreen(HouseScreen):
     HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     AUTO_FOCUS = "#tree"
     FOOTER = (
-        "run-this", "run-all", "open", "next-open", "sign", "filter", "monitor", "search", "run-failed",
+        "run-this", "run-all", "open", "next-open", "sign", "filter", "monitor", "ladder", "search", "run-failed",
         "waive", "note", "export", "language", "other-pane", "help",
     )  # fmt: skip
 
@@ -141,6 +141,10 @@ class ChecklistScreen(HouseScreen):
         except CatalogueError as error:
             self.house.tell_once(str(error))
             return None
+
+    def repaint_ladder(self) -> None:
+        if self.furnished is not None:
+            self.query_one("#strip", Bar).show(self.sheet.strip)
 
     def spin(self) -> None:
         self.query_one("#strip", Bar).show(self.sheet.strip)

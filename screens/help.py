@@ -26,7 +26,7 @@ CHAPTERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "checklist",
         (
             "run-this", "run-all", "run-failed", "open", "next-open", "previous-open", "filter", "search", "monitor",
-            "sign", "waive", "note", "fold", "fold-left", "unfold", "other-pane",
+            "ladder", "sign", "waive", "note", "fold", "fold-left", "unfold", "other-pane",
         ),
     ),
     ("everywhere", ("export", "language", "palette", "help", "back", "quit")),
@@ -43,6 +43,12 @@ CHAPTERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "open", "trail", "pause", "quicker", "slower", "sort-grid", "filter", "search", "fold-alike", "record",
             "panel-1", "panel-2", "panel-3", "panel-4", "other-pane", "perish",
+        ),
+    ),
+    (
+        "ladder",
+        (
+            "run-ladder", "stop-ladder", "ladder-level", "ladder-pane", "ladder-users", "ladder-time", "ladder-detail",
         ),
     ),
     ("replay", ("seek-back", "seek-on", "seek-back-far", "seek-on-far")),

@@ -8,13 +8,13 @@ from rich.cells import cell_len
 
 from dstui.model import Lang
 from dstui.standing import OPEN_STANDINGS, Checklist, Standing
-from screens import words
+from screens import ladder_words, words
 from screens.lines import Line, Piece, line, spread, width_of
 from screens.marks import COUNTED, OF_STANDING
-from screens.moment import Moment, counts
+from screens.moment import LadderBrief, Moment, counts
 from screens.plain import one_line, shorten
+from screens.times import clock_left, span, zone
 from screens.times import moment as at_moment
-from screens.times import span, zone
 from screens.tones import Tone
 
 BARS = (
@@ -135,7 +135,28 @@ def strip_line(moment: Moment, width: int) -> Line:
     """What happens on the hosts now, and what a run waits for; between runs, how the last one ended."""
     if not moment.opened:
         return line((f" {words.OPENING[moment.lang]}", Tone.DIM))
-    return _run_strip(moment, width) if moment.progress.running else _idle_strip(moment, width)
+    ladder = _ladder(moment)
+    room = width - width_of(ladder)
+    return (*ladder, *(_run_strip(moment, room) if moment.progress.running else _idle_strip(moment, room)))
+
+
+def _ladder(moment: Moment) -> Line:
+    """That a load ladder runs, how far it is, and the key that leads to it."""
+    brief = moment.ladder
+    if brief is None:
+        return ()
+    told = ladder_told(brief, moment.now, moment.lang)
+    tone = Tone.WARN if brief.stopping else Tone.STRONG
+    return ((f" {brief.spinner} ", Tone.RUNNING), (told, tone), (" L", Tone.ACCENT), (" │", Tone.DIM))
+
+
+def ladder_told(brief: LadderBrief, now: float, lang: Lang) -> str:
+    """`ladder level-100 window 1:12`."""
+    name = f"{ladder_words.STRIP[lang]} {brief.stage}".rstrip()
+    if brief.stopping:
+        return f"{name} ! {ladder_words.STRIP_STOPPING[lang]}"
+    left = f" {clock_left(brief.until - now)}" if brief.until else ""
+    return f"{name} {brief.phase[lang]}{left}"
 
 
 def _run_strip(moment: Moment, width: int) -> Line:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dstui.catalogue import Catalogue, Check
-from dstui.model import Lang
+from dstui.model import Lang, Text
 from dstui.progress import CheckProgress, Progress
 from dstui.standing import Checklist, CheckStatus, Standing, checklist
 from dstui.state import Run, Settled, State
@@ -36,6 +36,17 @@ class Masthead:
 
 
 @dataclass(frozen=True, slots=True)
+class LadderBrief:
+    """A load ladder that runs: which stage, in which phase, when that is due to end (0: not known)."""
+
+    spinner: str
+    stage: str
+    phase: Text
+    until: float
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """State, progress and language at `now`. `opened` is false until the inventory and the journal are read."""
 
@@ -50,6 +61,7 @@ class Moment:
     built: frozenset[str] = frozenset()
     opened: bool = True
     frame: int = 0
+    ladder: LadderBrief | None = None
 
     def status(self, check_id: str) -> CheckStatus:
         return self.checklist.statuses[check_id]

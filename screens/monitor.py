@@ -25,6 +25,7 @@ from screens.keys import bindings
 from screens.lines import Bar, Line
 from screens.livelist import LiveList
 from screens.livestrip import live_line
+from screens.masthead import ladder_told
 from screens.monitor_events import EventPanel
 from screens.monitor_grid import GridPanel
 from screens.monitor_header import Watching, replay_line, watching_line
@@ -69,8 +70,8 @@ class MonitorScreen(HouseScreen):
     HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     AUTO_FOCUS = "#gpus"
     FOOTER = (
-        "open", "other-pane", "pause", "sort-grid", "filter", "search", "trail", "fold-alike", "quicker", "slower",
-        "record", "perish", "back", "language", "help",
+        "open", "other-pane", "pause", "sort-grid", "filter", "search", "trail", "ladder", "fold-alike", "quicker",
+        "slower", "record", "perish", "back", "language", "help",
     )  # fmt: skip
     REPLAY_FOOTER = (
         "open", "other-pane", "pause", "seek-back", "seek-on", "seek-back-far", "seek-on-far", "quicker", "slower",
@@ -210,8 +211,14 @@ class MonitorScreen(HouseScreen):
             recording=file.name if file is not None else None,
             held_at=self.held.at if self.held is not None else None,
             fault=fault,
+            ladder=self._ladder(),
         )
         return watching_line(watching, lang, width)
+
+    def _ladder(self) -> str:
+        """The load ladder that runs, and the key to it; the app of a replay has none."""
+        brief = self.moment.ladder if getattr(self.app, "engine", None) is not None else None
+        return "" if brief is None else f"{ladder_told(brief, self.moment.now, self.lang)} (L)"
 
     def _tabs(self) -> str:
         """The panels by their keys, the shown one in brackets."""

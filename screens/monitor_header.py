@@ -32,7 +32,7 @@ LEAST_NAME_CELLS = 8
 class Watching:
     """The cluster as it is watched now. `held_at` is the moment that stands still, `interval` seconds of a host.
 
-    `recording` is the name of the file, `fault` why nothing is watched any more.
+    `recording` is the name of the file, `fault` why nothing is watched any more, `ladder` how far one is that runs.
     """
 
     cluster: str
@@ -43,6 +43,7 @@ class Watching:
     recording: str | None = None
     held_at: float | None = None
     fault: str = ""
+    ladder: str = ""
 
 
 def watching_line(watching: Watching, lang: Lang, width: int) -> Line:
@@ -54,6 +55,8 @@ def watching_line(watching: Watching, lang: Lang, width: int) -> Line:
     if watching.recording is not None:
         left.append((ALWAYS, (f"  {words.RECORDING[lang]}", Tone.RUNNING)))
         left.append((4, (f" {one_line(watching.recording)}", Tone.RUNNING)))
+    if watching.ladder:
+        left.append((3, (f"  {watching.ladder}", Tone.RUNNING)))
     if watching.held_at is None:
         return _fitted(left, [(ALWAYS, (f" {clock_time(watching.now)} ", Tone.PLAIN))], width)
     age = _whole(watching.now - watching.held_at)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from screens.app import DstuiApp
     from screens.houseapp import HouseApp
 
-EVERYWHERE = ("run-all", "run-failed", "monitor", "export", "language", "help")
+EVERYWHERE = ("run-all", "run-failed", "monitor", "ladder", "export", "language", "help")
 ON_A_SCREEN = (
     "run-this", "next-open", "filter", "search", "sign", "waive", "note", "host", "copy",
-    "pause", "quicker", "slower", "sort-grid", "fold-alike", "trail", "record",
+    "pause", "quicker", "slower", "sort-grid", "fold-alike", "trail", "record", "run-ladder", "stop-ladder",
 )  # fmt: skip
 
 

@@ -56,6 +56,14 @@ def span(seconds: float) -> str:
     return f"{whole // 86_400} d"
 
 
+def clock_left(seconds: float) -> str:
+    """`1:12`, `1:02:12`; 0:00 when it is over."""
+    whole = max(0, round(seconds))
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+
+
 def size(count: int) -> str:
     """`812 B`, `1.2 KiB`, `3.4 MiB`."""
     if count < 1024:

@@ -362,6 +362,7 @@ HELP_SCREENS: Mapping[str, Text] = {
     "host": Text("Host", "主机"),
     "monitor": Text("Monitor", "监控"),
     "replay": Text("Replay", "回放"),
+    "ladder": Text("Load ladder", "负载阶梯"),
     "form": Text("Forms", "表单"),
 }
 HELP_MARKS = Text("Marks", "标记")

@@ -23,9 +23,10 @@ from screens.form import Form
 from screens.host import HostScreen
 from screens.keybar import keys_line
 from screens.keys import ALL, BY_ID
+from screens.ladder import LadderScreen
 from screens.lines import width_of
 
-RESERVED = {"L", "H", "c", "ctrl+q"}
+RESERVED = {"H", "c", "ctrl+q"}
 
 
 def own_nodes() -> list[type[DOMNode]]:
@@ -51,7 +52,7 @@ def test_no_key_is_bound_twice_in_one_place(node: type[DOMNode]) -> None:
     assert [key for key, count in counted.items() if count > 1] == []
 
 
-@pytest.mark.parametrize("screen", [ChecklistScreen, FindingScreen, HostScreen])
+@pytest.mark.parametrize("screen", [ChecklistScreen, FindingScreen, HostScreen, LadderScreen])
 def test_a_screen_and_the_app_do_not_fight_over_a_key(screen: type[DOMNode]) -> None:
     mine = {binding.key for binding in own_bindings(screen)}
     apps = {binding.key for binding in own_bindings(DstuiApp)} | {
@@ -84,7 +85,7 @@ def test_registry_ids_are_unique() -> None:
     assert len(BY_ID) == len(ALL)
 
 
-@pytest.mark.parametrize("screen", [ChecklistScreen, FindingScreen, HostScreen])
+@pytest.mark.parametrize("screen", [ChecklistScreen, FindingScreen, HostScreen, LadderScreen])
 @pytest.mark.parametrize("lang", list(Lang))
 @pytest.mark.parametrize(("width", "most"), [(80, 5), (99, 5), (120, 99), (200, 99), (20, 99)])
 def test_the_footer_fits_and_ends_with_help(screen: type[ChecklistScreen], lang: Lang, width: int, most: int) -> None:
@@ -95,6 +96,6 @@ def test_the_footer_fits_and_ends_with_help(screen: type[ChecklistScreen], lang:
     assert all(start < end for start, end, _ in places)
 
 
-def test_a_dangerous_key_would_be_seen() -> None:
-    # Nothing in this version does more than record or look; the flag is there for keys that will.
-    assert [key.id for key in ALL if key.dangerous] == []
+def test_dangerous_keys_are_known() -> None:
+    # Each of them asks before it acts, which its screen's tests show.
+    assert [key.id for key in ALL if key.dangerous] == ["run-ladder"]

@@ -11,7 +11,7 @@ import pytest
 
 from dstui.model import Kind, Reason, Scope, SideEffect, Text, Verdict
 from dstui.standing import Standing
-from screens import keys, marks, monitor_words, panel_words, words
+from screens import keys, ladder_words, marks, monitor_words, panel_words, words
 from screens.words import Plural
 
 NUMBERS_ONLY = {
@@ -47,7 +47,7 @@ def texts_of(name: str, value: object) -> Iterator[tuple[str, Text]]:
 
 ALL = [
     pair
-    for module in (words, monitor_words, panel_words)
+    for module in (words, ladder_words, monitor_words, panel_words)
     for name, value in vars(module).items()
     if name.isupper()
     for pair in texts_of(f"{name}" if module is words else f"{module.__name__}.{name}", value)
