@@ -100,7 +100,7 @@ class StageResult:
     window: Window = field(default_factory=Window)
     stopped: str = ""
     samples: tuple[str, ...] = ()
-    """What went wrong, in the server's words: the first of each kind, shortened, without secrets."""
+    """What went wrong or was shed, in the server's words: the first of each kind, shortened, without secrets."""
 
     @property
     def seconds(self) -> float:

@@ -252,7 +252,8 @@ class Books:
     def book(self, asked: Asked, window: tuple[float, float]) -> None:
         begin, end = window
         inside = begin <= asked.sent and (asked.ended <= end or (asked.outcome == ABORTED and asked.sent <= end))
-        if asked.failed and asked.outcome not in self.samples and len(self.samples) < _MOST_SAMPLES:
+        wrong = asked.failed or asked.outcome == SHED
+        if wrong and asked.outcome not in self.samples and len(self.samples) < _MOST_SAMPLES:
             self.samples[asked.outcome] = asked.why
         if not inside:
             self.outside += 1
