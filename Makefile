@@ -36,6 +36,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/sweep.py
 	$(BIN)/python bench/first_paint.py
 	$(BIN)/python bench/live.py
+	$(BIN)/python bench/ladder.py --quick
 
 picture: $(VENV)/dev.stamp
 	$(BIN)/python docs/picture.py
