@@ -124,7 +124,8 @@ def _bar(since: float, until: float, now: float, width: int) -> str:
 
 
 def _recorded(standing: Standing, recorded: LadderResult, view: LadderView, now: float, lang: Lang, width: int) -> Line:
-    age = span(float(int(max(0.0, now - recorded.at))))
+    seconds = int(max(0.0, now - recorded.at))
+    age = span(float(seconds)) if seconds >= 10 else f"{seconds} s"
     parts: list[Part] = [
         (0, (f" {words.ENDED_AT[lang].format(at=at_moment(recorded.at, now, lang), age=age)}", Tone.PLAIN))
     ]

@@ -207,7 +207,7 @@ def _with_figures(
 ) -> LevelRow:
     return LevelRow(
         stage, state, until, why, in_flight, counts,
-        times.ttft.quantile(0.5), times.ttft.quantile(0.95), times.itl.quantile(0.95), rate,
+        times.ttft.quantile(0.5), times.ttft.quantile(0.95), times.itl.quantile(0.95), rate if counts.ok else None,
         gpu_use(window.hosts.values()), memory(window), kv(window), network(window), lag, cpu,
     )  # fmt: skip
 

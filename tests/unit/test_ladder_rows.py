@@ -134,6 +134,11 @@ def test_a_live_stage_without_anything_gives_no_number() -> None:
     assert (row.ttft_p50, row.itl_p95, row.tokens_per_second, row.gpu_use.value, row.lag) == (None,) * 5
 
 
+def test_no_rate_before_the_first_answer_is_whole() -> None:
+    stage = LiveStage(FIFTY, Phase.WINDOW, counts=Counts(begun=5, outside=5), window_seconds=3.0)
+    assert row_of_live(stage).tokens_per_second is None
+
+
 def test_what_ended_is_worked_out_once() -> None:
     live = LiveLadder.of(LADDER)
     live.stages[0].result, live.stages[0].phase = result(LEVELS[0]), Phase.DONE
