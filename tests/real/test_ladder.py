@@ -24,7 +24,7 @@ from reallab.cluster import NAMES, Lab, clean_environment
 from reallab.host import Host, wait_until
 from reallab.operator import Operator
 from reallab.ray_cluster import Clusters, RayCluster
-from reallab.vllm_server import MAX_NUM_SEQS, MODEL, VllmServer
+from reallab.vllm_server import MAX_NUM_SEQS, MODEL, VllmServer, vllm_command
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +32,6 @@ KEY = "key-of-the-lab"
 QUICK = ("--ramp=1", "--warm=2", "--drain=20", "--pause=1", "--yes")
 GENERATED = "vllm:generation_tokens_total"
 TARGET = "gpu-02"
-PORT = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def key_file(lab: Lab) -> str:
 
 @pytest.fixture(scope="module")
 def server(lab: Lab) -> Iterator[VllmServer]:
-    with VllmServer(lab.hosts["gpu-01"], lab.folder, api_key=KEY) as running:
+    with VllmServer(lab.hosts[TARGET], lab.folder, api_key=KEY) as running:
         yield running
 
 
@@ -112,10 +111,10 @@ def test_a_real_vllm_climbs(operator: Operator, inventory: Path, server: VllmSer
     cut = 16 * sum(stage.counts.aborted for stage in found.result.stages)
     assert whole <= grown <= whole + cut
     level = found.stage("level-12")
-    replica = level.window.replicas["gpu-01"]
+    replica = level.window.replicas[TARGET]
     assert replica.running_peak is not None and 1 <= replica.running_peak <= MAX_NUM_SEQS
     assert replica.waiting_peak is not None and replica.waiting_peak > 0, "twelve users, eight places"
-    host = level.window.hosts["gpu-01"]
+    host = level.window.hosts[TARGET]
     assert host.samples > 5 and host.memory_peak is not None and 0 < host.memory_peak < 1
     assert level.window.timeline and found.verdict("concurrent-users") in ("pass", "warn", "fail", "unknown")
     assert KEY not in found.printed + found.errors
@@ -147,12 +146,9 @@ def test_vllms_own_bench_says_the_same_of_it(operator: Operator, inventory: Path
 
 def bench(server: VllmServer, *, users: int, requests: int, tokens_in: int, tokens_out: int) -> dict[str, float]:
     """`vllm bench serve` on the server's host."""
-    from reallab import vllm_venv
-
-    venv, out = vllm_venv.ready(), "/tmp/bench.json"
+    out = "/tmp/bench.json"
     server.host.run(
-        "env", f"OPENAI_API_KEY={KEY}", "HF_HUB_OFFLINE=1", "HOME=/root", "VLLM_NO_USAGE_STATS=1",
-        f"{venv}/bin/python", "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai-chat",
+        *vllm_command(server.host, OPENAI_API_KEY=KEY), "bench", "serve", "--backend", "openai-chat",
         "--base-url", f"http://127.0.0.1:{server.port}", "--endpoint", "/v1/chat/completions", "--model", MODEL,
         "--tokenizer", "/models/deepseek-tiny", "--dataset-name", "random", "--random-input-len", str(tokens_in),
         "--random-output-len", str(tokens_out), "--num-prompts", str(requests), "--max-concurrency", str(users),

@@ -173,6 +173,16 @@ async def test_a_time_limit() -> None:
     assert adds_up(told) and set(errors(told)) == {"timeout"}
 
 
+async def test_a_user_that_is_gone_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(talk: object) -> bytes:
+        raise KeyError("prompt")
+
+    monkeypatch.setattr("dstui.load.agent.prompts.Talk.body", broken)
+    async with server(lambda _: WHOLE) as port:
+        with pytest.raises(RuntimeError, match="a user ended: KeyError"):
+            await made(spec(port))
+
+
 async def test_nobody_there() -> None:
     async with server(lambda _: WHOLE) as port:
         pass

@@ -40,7 +40,7 @@ async def serve(lines: asyncio.StreamReader) -> None:
     async def run(one: Stage) -> None:
         try:
             say(done=await one.run())
-        except (HttpError, OSError, ValueError) as error:
+        except (HttpError, OSError, ValueError, RuntimeError) as error:
             say(failed=str(error))
 
     try:

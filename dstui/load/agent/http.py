@@ -12,6 +12,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import cast
 
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 64 * 1024 * 1024
@@ -67,8 +68,8 @@ class Connection(asyncio.BufferedProtocol):
         return self.transport is not None and not self.transport.is_closing() and self._keep
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's are no subclass of it, and Ray runs its actors on uvloop.
+        self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._state == "until-close" and exc is None:

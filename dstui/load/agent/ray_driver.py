@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import sys
 import types
 
 TICK_SECONDS = 1.0
+RAYLET = "/tmp/ray/session_latest/sockets/raylet"  # noqa: S108 - where Ray has it
+CLIENT = "ray://127.0.0.1:10001"
+"""Ray's client server, which lets other users of the head in."""
 PARTS = ("histogram", "http", "asked", "spec", "prompts", "stage")
 """Modules of this package in the order in which they need each other."""
 
@@ -98,15 +102,15 @@ class Driver:
         actor = self.actors[number]
         try:
             if row["do"] == "stage":
-                await actor.prepare.remote(row["spec"])
+                await _awaited(actor.prepare.remote(row["spec"]))
                 say(**{"from": number, "ready": True})
             elif row["do"] == "go":
                 task = asyncio.ensure_future(self._run(number))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif row["do"] == "stop":
-                await actor.stop.remote()
-        except self._ray.exceptions.RayError as error:
+                await _awaited(actor.stop.remote())
+        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
             self._lost(number, error)
 
     async def _run(self, number: int) -> None:
@@ -115,10 +119,10 @@ class Driver:
         try:
             while not whole.done():
                 await asyncio.wait({whole}, timeout=TICK_SECONDS)
-                if not whole.done() and (told := await actor.told.remote()) is not None:
+                if not whole.done() and (told := await _awaited(actor.told.remote())) is not None:
                     say(**{"from": number, "tick": told})
             say(**{"from": number, "done": await whole})
-        except self._ray.exceptions.RayError as error:
+        except (self._ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
             self._lost(number, error)
         finally:
             whole.cancel()
@@ -137,7 +141,8 @@ class Driver:
 
 
 async def _awaited(reference: object) -> object:
-    return await reference  # type: ignore[misc]
+    """What a call gives, by either of Ray's ways in."""
+    return await asyncio.wrap_future(reference.future())  # type: ignore[attr-defined]
 
 
 async def serve(lines: asyncio.StreamReader, driver: Driver) -> None:
@@ -156,15 +161,15 @@ def connect() -> types.ModuleType | None:
     except ImportError as error:
         say(refused=f"{sys.executable} has no Ray ({error}); set runtime.python in the inventory")
         return None
-    faults = []
-    for address in ("auto", "ray://127.0.0.1:10001"):
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="dstui-ladder")
-            return ray
-        except (Exception, SystemExit) as error:
-            faults.append(f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    say(refused=f"Ray {ray.__version__} does not get into the cluster ({'; '.join(faults)})")
-    return None
+    # Ray aborts the whole process where it may not open the raylet's socket, which belongs to whoever started it.
+    address = "auto" if os.access(RAYLET, os.W_OK) else CLIENT
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="dstui-ladder")
+    except (Exception, SystemExit) as error:
+        why = " ".join(str(error).split())[:300]
+        say(refused=f"Ray {ray.__version__} does not get into the cluster by {address} ({type(error).__name__}: {why})")
+        return None
+    return ray
 
 
 async def main(sources: list[tuple[str, str]], count: int) -> None:

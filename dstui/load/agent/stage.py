@@ -88,7 +88,12 @@ class Stage:
                 self._window = min(self._window[0], self._cut_at), min(self._window[1], self._cut_at)
             for task in (*work, stopping, whole):
                 task.cancel()
-            await asyncio.gather(*work, stopping, whole, return_exceptions=True)
+            ended = await asyncio.gather(*work, return_exceptions=True)
+            await asyncio.gather(stopping, whole, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, Exception):
+                # A user that is gone without a word would be load that is missing without a word.
+                raise RuntimeError(f"a user ended: {type(each).__name__}: {each}")
 
     async def _user(self, number: int) -> None:
         """Asks, waits for the answer, thinks, asks again, until the window ends."""

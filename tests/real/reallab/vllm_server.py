@@ -64,6 +64,14 @@ def furnish(host: Host) -> Path:
     return venv
 
 
+def vllm_command(host: Host, **more: str) -> list[str]:
+    """`vllm`, to be run on a lab host with the environment that a CPU build wants; `more` are further variables."""
+    venv = furnish(host)
+    path = {"PATH": f"{venv}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "VLLM_HOST_IP": "127.0.0.1"}
+    known = [f"{name}={value}" for name, value in {**ENVIRONMENT, **path, **more}.items()]
+    return ["unshare", "--mount", REAL_CPUS, "env", "-i", "--chdir=/root", *known, str(venv / "bin" / "vllm")]
+
+
 class VllmServer:
     """One server. `kv_blocks` of 16 tokens are all the KV cache that it has; `extra` are more words for vLLM."""
 
@@ -119,18 +127,7 @@ class VllmServer:
 
         LabError with the end of the log when it ends before, or takes too long.
         """
-        venv = furnish(self.host)
-        known = ENVIRONMENT | {"PATH": f"{venv}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "VLLM_HOST_IP": "127.0.0.1"}
-        words = (
-            "unshare",
-            "--mount",
-            REAL_CPUS,
-            "env",
-            "-i",
-            "--chdir=/root",
-            *(f"{name}={value}" for name, value in known.items()),
-        )
-        argv = self.host.entered(*words, str(venv / "bin" / "vllm"), "serve", PLACE, *self._options)
+        argv = self.host.entered(*vllm_command(self.host), "serve", PLACE, *self._options)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
