@@ -18,6 +18,7 @@ from dstui.demo.vllm_engine import MAX_NUM_SEQS
 from dstui.demo.vllm_page import MAX_MODEL_LEN, MODEL
 
 CLUSTER = "demo-fleet"
+LADDER_USERS = (10, 25, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +80,9 @@ serving: {{mode: vllm-ray, app_name: {APPLICATION}, replicas: {len(served.backen
 endpoints: {{api: "{served.api}", backends: [{backends}]}}
 auth: {{scheme: bearer, key_ref: "file:{served.key}", revoked_key_ref: "file:{served.revoked_key}"}}
 limit: {{expected_rps: {RATE:g}}}
+load: {{max_users: {LADDER_USERS[-1]}}}
+slo: {{ttft_p95_s: 1.0}}
+thresholds:
+  perf.concurrent-users.levels: {list(LADDER_USERS)}
+  perf.single-user-latency.samples: 10
 """

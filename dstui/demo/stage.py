@@ -26,6 +26,7 @@ from dstui.gather.ssh import Links, SshSettings
 from dstui.identity import whoami
 from dstui.inventory import Inventory, load_inventory
 from dstui.journal import Journal
+from dstui.load.ladder import Phases
 from dstui.load.setup import LoadSetup
 from dstui.model import UsageError
 from dstui.opening import ParamSource, live_feed, site_of, validate_thresholds
@@ -33,6 +34,10 @@ from dstui.redact import Redactor
 
 if TYPE_CHECKING:
     from dstui.telemetry.feed import LiveFeed
+
+
+LADDER_PHASES = Phases(ramp=3.0, warm=4.0, window=20.0, drain=15.0, pause=2.0)
+"""Nobody wants to wait half an hour for a picture of one."""
 
 
 @dataclass(slots=True)
@@ -126,7 +131,7 @@ def _engine(stage: Stage, hosts: int, clock: Callable[[], float]) -> Engine:
         feed.perish = acts.perish
         return feed
 
-    load = LoadSetup(inventory, site, params, links, make_feed, clock=clock)
+    load = LoadSetup(inventory, site, params, links, make_feed, clock=clock, phases=LADDER_PHASES)
     return Engine(
         catalogue=catalogue,
         site=site,

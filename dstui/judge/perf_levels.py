@@ -206,8 +206,13 @@ def _weigh_times(stage: StageResult, params: Params, causes: Causes) -> None:
 
 
 def limit_of(table: Mapping[str, object], users: int) -> float | None:
-    """The limit of one level in seconds; None when the table has none that is a time."""
-    value = table.get(str(users))
+    """The limit of one level in seconds; None when the table has none that is a time.
+
+    Between two levels of the table that of the lower one holds: fewer users may not wait longer than more.
+    """
+    known = {int(level): value for level, value in table.items() if level.isascii() and level.isdigit()}
+    below = [level for level in known if level <= users]
+    value = known[max(below)] if below else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return None
     return float(value)

@@ -124,5 +124,7 @@ class Ladder:
         whole = 0.0
         for stage in self.stages:
             window = stage.window if stage.window is not None else phases.window
-            whole += window if stage.requests else phases.ramp + phases.warm + window
+            # A short request in a row takes about two seconds at the longest that is allowed.
+            row = min(window, 2.0 * (stage.requests or 0))
+            whole += row if stage.requests else phases.ramp + phases.warm + window
         return whole + phases.pause * max(0, len(self.stages) - 1)

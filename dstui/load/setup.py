@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,8 @@ class LoadSetup:
     make_feed: Callable[[], LiveFeed]
     feed: LiveFeed | None = None
     clock: Callable[[], float] = time.time
+    phases: Phases = field(default_factory=Phases)
+    """Where nobody says otherwise."""
 
     def watch(self) -> LiveFeed:
         """Makes what watches the cluster, and remembers it, so that a ladder looks through the same eyes."""
@@ -77,7 +79,7 @@ class LoadSetup:
             model=model,
             stages=stages,
             prompts=_prompts(given),
-            phases=_phases(given),
+            phases=_phases(given, self.phases),
             loop=given.loop,
             workers=given.workers,
             engine=given.engine,
@@ -134,7 +136,10 @@ class LoadSetup:
         return one, direct
 
     def _batch(self, given: LadderOptions) -> Sequence[Stage]:
-        """Slightly more users than all replicas batch; without max_num_seqs nobody knows how many that are."""
+        """Slightly more users than all replicas batch; without max_num_seqs nobody knows how many that are.
+
+        Not where `load.max_users` does not allow so many: fewer would not fill the batch.
+        """
         limit, replicas = self.inventory.document.engine.max_num_seqs, self.inventory.document.serving.replicas
         endpoints = self.inventory.document.endpoints
         count = replicas or len((endpoints.backends or ()) if endpoints is not None else ()) or 1
@@ -142,6 +147,8 @@ class LoadSetup:
             return ()
         params = self.params("perf.max-batch", None)
         users = round(params.number("users_factor") * limit * count)
+        if users > self._most_users():
+            return ()
         # A limit that held for hold_s must have been reached before.
         return (Stage(StageKind.BATCH, users, window=2 * params.number("hold_s")),)
 
@@ -150,7 +157,7 @@ class LoadSetup:
 
     def _allow(self, ladder: Ladder) -> None:
         allowed = self._most_users()
-        above = [stage for stage in ladder.stages if stage.users > allowed and stage.kind is not StageKind.BATCH]
+        above = [stage for stage in ladder.stages if stage.users > allowed]
         if above:
             raise UsageError(
                 f"{above[0].users} users: load.max_users of the inventory allows {allowed}; choose fewer (--levels)"
@@ -293,14 +300,14 @@ def _prompts(given: LadderOptions) -> Prompts:
     )
 
 
-def _phases(given: LadderOptions) -> Phases:
+def _phases(given: LadderOptions, usual: Phases) -> Phases:
     told = {name: getattr(given, name) for name in ("ramp", "warm", "window", "drain", "pause")}
     for name, value in told.items():
         if value is not None and not 0 <= value <= _LONGEST_SECONDS:
             raise UsageError(f"--{name} {value:g}: seconds, from 0 to {_LONGEST_SECONDS:g}")
     if told["window"] == 0:
         raise UsageError("--window 0: there would be nothing to measure")
-    return replace(Phases(), **{name: value for name, value in told.items() if value is not None})
+    return replace(usual, **{name: value for name, value in told.items() if value is not None})
 
 
 async def _connects(host: str, port: int) -> bool:

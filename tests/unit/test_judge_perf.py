@@ -189,6 +189,13 @@ def test_users_ttft_limit_of_each_level() -> None:
         assert f"level {users}: TTFT p95" in found.rule.en
 
 
+def test_users_between_two_limits_the_lower_holds() -> None:
+    for users, limit in {20: 1.0, 75: 2.0, 1000: 10.0}.items():
+        own = {"levels": (users,)}
+        assert ruling(USERS, ladder(level(users, ttft=limit)), params=own).verdict is PASS
+        assert ruling(USERS, ladder(level(users, ttft=limit * 1.02)), params=own).verdict is FAIL
+
+
 def test_users_names_the_highest_passing_level() -> None:
     found = users_of(level(200, ttft=6.0), level(500, ttft=20.0))
     assert found.verdict is FAIL
@@ -223,7 +230,7 @@ def test_users_levels_that_are_missing() -> None:
     assert "level 500" in found.rule.en
     assert ruling(USERS, ladder(*levels()), params={"levels": (1, 300)}).verdict is UNKNOWN
     assert ruling(USERS, ladder(*levels()), params={"levels": ()}).verdict is UNKNOWN
-    assert ruling(USERS, ladder(*levels()), params={"ttft_p95_max_s": {"1": 1}}).verdict is UNKNOWN
+    assert ruling(USERS, ladder(*levels()), params={"ttft_p95_max_s": {"50": 2}}).verdict is UNKNOWN
     for limit in (True, "5", 0, -1, None):
         table = {"1": 1, "50": 2, "100": 3, "200": 5, "500": limit}
         assert ruling(USERS, ladder(*levels()), params={"ttft_p95_max_s": table}).verdict is UNKNOWN

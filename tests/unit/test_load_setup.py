@@ -65,6 +65,13 @@ def test_the_catalogues_ladder(tmp_path: Path) -> None:
     assert ladder.most_users == 563
 
 
+def test_a_batch_that_is_not_allowed_is_left_out(tmp_path: Path) -> None:
+    more = API + "engine: {max_num_seqs: 256}\nload: {max_users: 500}\n"
+    assert "batch-282" in names(setup(tmp_path, more).ladder_of())
+    more = API + "engine: {max_num_seqs: 512}\nload: {max_users: 500}\n"
+    assert names(setup(tmp_path, more).ladder_of())[-1] == "level-500"
+
+
 def test_what_a_person_changes(tmp_path: Path) -> None:
     options = LadderOptions(levels=(20, 5, 5), window=30.0, tokens_out=64, single=False, batch=False, turns=3)
     ladder = setup(tmp_path).ladder_of(options)
