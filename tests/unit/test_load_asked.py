@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -52,6 +53,26 @@ def test_an_event_counts_when_its_last_byte_came() -> None:
     whole = event(text("a"))
     found = asked(answer((1.1, whole[:20]), (1.4, whole[20:] + event(END)), (1.5, event("[DONE]"))))
     assert (found.outcome, found.first) == (OK, 1.4)
+
+
+@pytest.mark.parametrize("change", [
+    lambda body: body,
+    lambda body: body.replace(b"\n", b"\r\n"),
+    lambda body: body.replace(b"\n", b"\r"),
+    lambda body: body.replace(b"data: ", b"data:"),
+    lambda body: b": ping\n\n" + body,
+    lambda body: b"event: message\n" + body,
+])  # fmt: skip
+@pytest.mark.parametrize("size", [1, 7, 60, 10_000])
+def test_however_it_is_written_and_cut_it_is_the_same(change: Callable[[bytes], bytes], size: int) -> None:
+    whole = b"".join((event(ROLE), event(text("a")), event(text("b")), event(END), event(USAGE), event("[DONE]")))
+    body = change(whole)
+    pieces = [(1.0 + n, body[n : n + size]) for n in range(0, len(body), size)]
+    found = asked(answer(*pieces), keep_text=True)
+    assert (found.outcome, found.pieces, found.said, found.tokens_out) == (OK, 2, "ab", 4)
+    # By the piece that has the event's last byte.
+    ends_of = [n for n in range(len(body)) if body[: n + 1].count(b"content") == 3]
+    assert found.first is not None and found.first <= 1.0 + ends_of[0] + size
 
 
 def test_reasoning_and_calls_of_tools_are_text_too() -> None:

@@ -90,6 +90,8 @@ def understand(asked: Asked, answer: Answer, *, keep_text: bool = False) -> None
 def _events(answer: Answer) -> Sequence[tuple[bytes, float]]:
     """The data of every whole event, and when its last byte came."""
     body = b"".join(piece for _, piece in answer.pieces)
+    if b"\r" not in body and body.count(b"\n") == 2 * body.count(b"\n\n"):
+        return _plain_events(body, answer)
     came = ends(answer.pieces)
     found: list[tuple[bytes, float]] = []
     at, row = 0, 0
@@ -97,28 +99,39 @@ def _events(answer: Answer) -> Sequence[tuple[bytes, float]]:
         block, at = body[at : match.start()], match.end()
         while came[row][0] < match.end():
             row += 1
-        if block[:6] == b"data: " and b"\n" not in block and b"\r" not in block:
-            data = block[6:]
-        else:
-            data = b"\n".join(line[5:].strip() for line in block.splitlines() if line.startswith(b"data:"))
+        data = b"\n".join(line[5:].strip() for line in block.splitlines() if line.startswith(b"data:"))
         if data:
             found.append((data, came[row][1]))
     return found
 
 
+def _plain_events(body: bytes, answer: Answer) -> Sequence[tuple[bytes, float]]:
+    """The same of a stream in which every event is one line, as all that is known here send it."""
+    found: list[tuple[bytes, float]] = []
+    came = iter(ends(answer.pieces))
+    size, at = 0, 0.0
+    end = 0
+    for block in body.split(b"\n\n")[:-1]:
+        end += len(block) + 2
+        while size < end:
+            size, at = next(came)
+        if block.startswith(b"data: "):
+            found.append((block[6:], at))
+        elif block.startswith(b"data:"):
+            found.append((block[5:].strip(), at))
+    return found
+
+
 def _spoken(asked: Asked, events: Sequence[tuple[bytes, float]]) -> bool:
-    last: float | None = None
-    for data, at in events:
-        if _SPEAKS.search(data) is None:
-            continue
-        asked.pieces += 1
-        if last is None:
-            asked.first = at
-        else:
-            asked.gaps.append(at - last)
-        last = at
-    asked.last = last
-    return last is not None
+    speaks = _SPEAKS.search
+    times = [at for data, at in events if speaks(data) is not None]
+    asked.pieces = len(times)
+    if not times:
+        return False
+    asked.first, asked.last = times[0], times[-1]
+    # Python 3.9 has neither pairwise nor strict.
+    asked.gaps = [later - earlier for earlier, later in zip(times, times[1:])]  # noqa: B905, RUF007
+    return True
 
 
 def _json(data: bytes) -> dict[str, object]:
