@@ -27,6 +27,8 @@ PHASES = {
     Phase.DONE: Text("done", "完成"),
 }
 WIDE = 160
+BAR = 12
+"""Columns of the bar on a terminal."""
 
 
 def ladder_printer(live: LiveLadder, lang: Lang, *, quiet: bool) -> Printer:
@@ -70,7 +72,7 @@ class Printer:
         if busy is None:
             return
         if self._in_place:
-            text = line(busy, self._lang, self._clock())
+            text = f"{bar(busy, self._clock())} {line(busy, self._lang, self._clock())}"
             self._clear()
             self._out.write(text)
             self._drawn = len(text)
@@ -83,6 +85,14 @@ class Printer:
         if self._drawn:
             self._out.write("\r\x1b[K")
             self._drawn = 0
+
+
+def bar(stage: LiveStage, now: float) -> str:
+    """How far the phase is."""
+    whole = stage.until - stage.since
+    done = min(1.0, max(0.0, (now - stage.since) / whole)) if whole > 0 else 0.0
+    full = round(done * BAR)
+    return "█" * full + "░" * (BAR - full)
 
 
 def line(stage: LiveStage, lang: Lang, now: float) -> str:
