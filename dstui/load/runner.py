@@ -233,8 +233,10 @@ class Runner:
         self._enter(live, Phase.DRAIN, spec.drain)
 
     async def _looks(self, live: LiveStage) -> None:
+        # A look at a thousand hosts takes a third of a second of a thread.
+        pause = LOOK_SECONDS * max(1.0, len(self.means.watched.hosts) / 100)
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
             if live.phase is Phase.WINDOW:
                 live.cluster = await asyncio.to_thread(self._fold.window, live.since, self.means.clock())
                 self._changed()

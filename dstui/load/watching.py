@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-from dstui.load.window import GpuWindow, HostWindow, LinkWindow, Point, ReplicaWindow, Window
+from dstui.load.host_seen import HostSeen
+from dstui.load.window import Point, ReplicaWindow, Window, quantile_of
 from dstui.model import UsageError
 from dstui.telemetry.aliases import Thing
-from dstui.telemetry.host import GpuSample, HostSample, Traffic, parse
+from dstui.telemetry.host import parse
 from dstui.telemetry.live_status import loss_of
 from dstui.telemetry.record import Record, RecordKind
 from dstui.telemetry.vllm import EngineSample, VllmSample
@@ -21,82 +22,84 @@ from dstui.telemetry.windows import Absent, Estimate, Present, increase, merged,
 
 REACHED = 0.95
 """Of max_num_seqs, from which a replica counts as at its limit (CATALOGUE 056, reach_ratio)."""
-GROWTH_SECONDS = 60.0
-"""A window shorter than this does not tell growth of memory."""
-IDLE_REASONS = frozenset({"gpu_idle", "applications_clocks_setting", "none"})
-"""Clock event reasons that slow nothing down; a cap of power under full load is said, but is how GPUs work."""
 
 
 @dataclass(slots=True)
-class _Seen:
-    samples: list[tuple[float, HostSample]] = field(default_factory=list)
+class _ReplicaSeen:
     looks: list[tuple[float, VllmSample]] = field(default_factory=list)
     why: str = ""
 
 
 class WindowFold:
-    """`begin` forgets; `feed` it records; `window` looks at those between two moments (seconds since the epoch)."""
+    """`begin` forgets; `feed` it records; `window` looks at those between two moments (seconds since the epoch).
+
+    Of a sample only its numbers are kept: a thousand hosts with eight GPUs each are some 55 MiB in two minutes.
+    """
 
     def __init__(self, watched: Watched, *, why: str = "") -> None:
         self._watched = watched
-        self._seen: dict[str, _Seen] = {}
+        self._hosts: dict[str, HostSeen] = {}
+        self._replicas: dict[str, _ReplicaSeen] = {}
+        self._seconds: dict[int, list[float]] = {}
         self._why = why
 
     def begin(self) -> None:
         """A new stage: what was seen is forgotten but why a source was lost."""
-        self._seen = {source: _Seen(why=seen.why) for source, seen in self._seen.items()}
+        self._hosts = {name: HostSeen(why=seen.why) for name, seen in self._hosts.items()}
+        self._replicas = {name: _ReplicaSeen(why=seen.why) for name, seen in self._replicas.items()}
+        self._seconds = {}
 
     def feed(self, record: Record) -> None:
         """A sample that cannot be read counts as one that did not come."""
-        seen = self._seen.setdefault(record.source, _Seen())
+        kind, _, name = record.source.partition(":")
+        if kind == HOST:
+            self._feed_host(self._hosts.setdefault(name, HostSeen()), record)
+        elif kind == VLLM:
+            self._feed_replica(self._replicas.setdefault(name, _ReplicaSeen()), record)
+
+    def _feed_host(self, seen: HostSeen, record: Record) -> None:
         if record.kind is RecordKind.LOST:
             seen.why = loss_of(record.at, record.data).why.en
-            return
-        if record.kind is not RecordKind.SAMPLE:
-            return
-        try:
-            if record.source.startswith(f"{HOST}:"):
-                seen.samples.append((record.at, parse(record.data)))
-            elif record.source.startswith(f"{VLLM}:"):
-                seen.looks.append((record.at, sample_of(record)))
-        except (ValueError, UsageError) as error:
-            seen.why = f"a sample that cannot be read: {error}"
-        else:
+        elif record.kind is RecordKind.SAMPLE:
+            try:
+                sample = parse(record.data)
+            except ValueError as error:
+                seen.why = f"a sample that cannot be read: {error}"
+                return
             seen.why = ""
+            seen.take(record.at, sample)
+            use = [gpu.util for gpu in sample.gpus if gpu.util is not None]
+            if use:
+                second = self._seconds.setdefault(math.floor(record.at), [0.0, 0.0])
+                second[0] += sum(use)
+                second[1] += len(use)
+
+    def _feed_replica(self, seen: _ReplicaSeen, record: Record) -> None:
+        if record.kind is RecordKind.LOST:
+            seen.why = loss_of(record.at, record.data).why.en
+        elif record.kind is RecordKind.SAMPLE:
+            try:
+                seen.looks.append((record.at, sample_of(record)))
+            except (ValueError, UsageError) as error:
+                seen.why = f"a sample that cannot be read: {error}"
+            else:
+                seen.why = ""
 
     def window(self, begin: float, end: float) -> Window:
         """Everything between two moments; hosts that said nothing are in it, with why."""
-        hosts = {site.name: self._host(f"{HOST}:{site.name}", begin, end) for site in self._watched.hosts}
+        expected = max(1, math.floor((end - begin) / self._watched.interval(HOST)))
+        silent = HostSeen(why=self._why or "nothing was heard of it")
+        hosts = {
+            site.name: self._hosts.get(site.name, silent).window(begin, end, expected) for site in self._watched.hosts
+        }
         replicas = {
-            source.partition(":")[2]: found
-            for source, seen in sorted(self._seen.copy().items(), key=lambda row: row[0])
-            if source.startswith(f"{VLLM}:") and (found := self._replica(seen, begin, end)) is not None
+            name: found
+            for name, seen in sorted(self._replicas.copy().items())
+            if (found := self._replica(seen, begin, end)) is not None
         }
         return Window(hosts, replicas, self._timeline(begin, end), self._why)
 
-    def _host(self, source: str, begin: float, end: float) -> HostWindow:
-        seen = self._seen.get(source) or _Seen(why=self._why or "nothing was heard of it")
-        samples = [(at, sample) for at, sample in seen.samples if begin <= at <= end]
-        expected = max(1, math.floor((end - begin) / self._watched.interval(HOST)))
-        found = [sample for _, sample in samples]
-        if not found:
-            return HostWindow(0, expected, why=seen.why or "no sample came in the window")
-        shares = [(at, share) for at, sample in samples if (share := _used(sample)) is not None]
-        return HostWindow(
-            samples=len(found),
-            expected=expected,
-            memory_mean=fmean(share for _, share in shares) if shares else None,
-            memory_peak=max((share for _, share in shares), default=None),
-            growth=_growth(samples),
-            swap_in=_total(sample.swap_in for sample in found),
-            oom=_grown([sample.oom_kill for sample in found]),
-            gpus=_gpus(found),
-            links=_links(found),
-            why=seen.why,
-            gpu_why=next((s.gpu_missing.why for s in reversed(found) if s.gpu_missing is not None), ""),
-        )
-
-    def _replica(self, seen: _Seen, begin: float, end: float) -> ReplicaWindow | None:
+    def _replica(self, seen: _ReplicaSeen, begin: float, end: float) -> ReplicaWindow | None:
         looks = [look for at, look in seen.looks if begin <= at <= end and not look.node_page]
         expected = max(1, math.floor((end - begin) / self._watched.interval(VLLM)))
         if not looks:
@@ -128,8 +131,8 @@ class WindowFold:
     def _timeline(self, begin: float, end: float) -> tuple[Point, ...]:
         """A point a second."""
         seconds = range(max(0, math.floor(end - begin)))
-        use = _by_second(begin, ((at, gpu.util) for at, sample in self._samples() for gpu in sample.gpus))
-        looks = [each for seen in tuple(self._seen.values()) for each in seen.looks if not each[1].node_page]
+        use = {math.floor(second - begin): total / count for second, (total, count) in self._seconds.copy().items()}
+        looks = [each for seen in tuple(self._replicas.values()) for each in seen.looks if not each[1].node_page]
         parts = {
             thing: _by_second(begin, ((at, _sum(look.engines, thing)) for at, look in looks), whole=True)
             for thing in (Thing.RUNNING, Thing.WAITING)
@@ -144,12 +147,9 @@ class WindowFold:
             for second in seconds
         )  # fmt: skip
 
-    def _samples(self) -> Iterable[tuple[float, HostSample]]:
-        return [each for seen in tuple(self._seen.values()) for each in seen.samples]
-
     def _rates(self) -> Iterable[tuple[float, float | None]]:
         """Tokens/s of each replica, at the end of each of its steps."""
-        for seen in tuple(self._seen.values()):
+        for seen in tuple(self._replicas.values()):
             looks = [look for _, look in seen.looks if not look.node_page]
             for older, newer in pairwise(looks):
                 tokens = _between(older, newer, Thing.GENERATION_TOKENS)
@@ -157,84 +157,8 @@ class WindowFold:
                 yield newer.at, tokens / seconds if tokens is not None and seconds > 0 else None
 
 
-def quantile_of(values: Sequence[float], share: float) -> float | None:
-    """The value that `share` of them do not exceed; None of none."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-
-
-def _is_page(seen: _Seen) -> bool:
+def _is_page(seen: _ReplicaSeen) -> bool:
     return bool(seen.looks) and all(look.node_page for _, look in seen.looks)
-
-
-def _used(sample: HostSample) -> float | None:
-    if not sample.mem_total or sample.mem_available is None:
-        return None
-    return min(1.0, max(0.0, 1 - sample.mem_available / sample.mem_total))
-
-
-def _growth(samples: Sequence[tuple[float, HostSample]]) -> float | None:
-    """Bytes/hour by which used memory grows: from the mean of the first third to that of the last."""
-    used = [
-        (at, sample.mem_total - sample.mem_available)
-        for at, sample in samples
-        if sample.mem_total and sample.mem_available is not None
-    ]
-    third = len(used) // 3
-    if third < 1 or used[-1][0] - used[0][0] < GROWTH_SECONDS:
-        return None
-    early, late = used[:third], used[-third:]
-    seconds = fmean(at for at, _ in late) - fmean(at for at, _ in early)
-    return (fmean(v for _, v in late) - fmean(v for _, v in early)) / seconds * 3600 if seconds > 0 else None
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _grown(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return max(0.0, known[-1] - known[0]) if known else None
-
-
-def _gpus(samples: Sequence[HostSample]) -> Mapping[int, GpuWindow]:
-    by_index: dict[int, list[GpuSample]] = {}
-    for sample in samples:
-        for gpu in sample.gpus:
-            by_index.setdefault(gpu.index, []).append(gpu)
-    return {index: _gpu(rows) for index, rows in sorted(by_index.items())}
-
-
-def _gpu(rows: Sequence[GpuSample]) -> GpuWindow:
-    use = [row.util for row in rows if row.util is not None]
-    memory = [row.mem_used / row.mem_total for row in rows if row.mem_used is not None and row.mem_total]
-    processes = [bool(row.procs) for row in rows if row.procs is not None]
-    reasons = {reason for row in rows for reason in row.reasons or ()} - IDLE_REASONS
-    return GpuWindow(
-        uuid=next((row.uuid for row in rows if row.uuid), None),
-        samples=len(use),
-        use_mean=fmean(use) if use else None,
-        use_p5=quantile_of(use, 0.05),
-        use_min=min(use, default=None),
-        memory_peak=max(memory, default=None),
-        serving=any(processes) if processes else None,
-        throttled=tuple(sorted(reasons)),
-    )
-
-
-def _links(samples: Sequence[HostSample]) -> Mapping[str, LinkWindow]:
-    rows: dict[str, list[Traffic]] = {}
-    for sample in samples:
-        for name, traffic in (*sample.net.items(), *(sample.rdma or {}).items()):
-            rows.setdefault(name, []).append(traffic)
-    return {name: _link(found) for name, found in sorted(rows.items())}
-
-
-def _link(rows: Sequence[Traffic]) -> LinkWindow:
-    busy = [8 * max(row.rx, row.tx) for row in rows if row.rx is not None and row.tx is not None]
-    speed = next((row.speed for row in reversed(rows) if row.speed), None)
-    return LinkWindow(len(busy), speed, fmean(busy) if busy else None, quantile_of(busy, 0.95), max(busy, default=None))
 
 
 def _number(engine: EngineSample, thing: Thing) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -104,3 +105,9 @@ class Window:
     replicas: Mapping[str, ReplicaWindow] = field(default_factory=dict)
     timeline: tuple[Point, ...] = ()
     why: str = ""
+
+
+def quantile_of(values: Sequence[float], share: float) -> float | None:
+    """The value that `share` of them do not exceed; None of none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from dstui.facts.case import HostSite
-from dstui.load.watching import WindowFold, quantile_of
-from dstui.load.window import HostWindow, ReplicaWindow
+from dstui.load.watching import WindowFold
+from dstui.load.window import HostWindow, ReplicaWindow, quantile_of
 from dstui.telemetry.record import Record, RecordKind
 from dstui.telemetry.vllm import parse_metrics
 from dstui.telemetry.vllm_records import record_of
