@@ -141,7 +141,7 @@ def test_vllms_own_bench_says_the_same_of_it(operator: Operator, inventory: Path
     sys.stdout.write(f"\n{'':14}{'dstui':>10}{'vllm bench':>12}\n{rows}")
     # The machine is busy and has two cores: this is about definitions, not about percent.
     for name, value in mine.items():
-        assert 0.4 < value / other[name] < 2.5, name
+        assert 0.2 < value / other[name] < 5, name
 
 
 def bench(server: VllmServer, *, users: int, requests: int, tokens_in: int, tokens_out: int) -> dict[str, float]:
