@@ -25,6 +25,7 @@ TOKENS = 8
 REQUEST_SECONDS = 30.0
 SETTLE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
+MOST_REST_SECONDS = 10.0
 PAGE_LIMIT = 16 * 1024 * 1024
 
 
@@ -47,10 +48,17 @@ async def observe_lb_spread(o: Observing) -> object:
         answers = [first, *await asyncio.gather(*(_one(at, asking) for _ in range(count - 1)))]
     served = sum(exchange.status == 200 for exchange in answers)
     after = await _settled(at, before, served)
+    await asyncio.sleep(_rest(o, count))
     kept_by = {f"{ALGORITHM}.front.{_what(exchange)}": exchange for exchange in reversed(answers)}
     exchanges = {key: replace(exchange, key=key) for key, exchange in kept_by.items()}
     shares = await _shares(at, before, after)
     return LbSpread(exchanges, at.front, at.approaches, count, _answers(answers), shares, None)
+
+
+def _rest(o: Observing, count: int) -> float:
+    """Seconds in which a limiter gives back what the requests took, so that they limit nobody else's."""
+    rate = o.params("api.rate-limit", None).optional_number("limit_expected_rps")
+    return min(MOST_REST_SECONDS, count / rate) if rate else 0.0
 
 
 def _no_use(at: Fronting, count: int) -> Missing | None:
