@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
+from test_observe_lb_tls import issue
 
 from dstui.load.agent.histogram import histogram_of
 from dstui.load.agent.spec import Spec, spec_of
@@ -42,7 +45,9 @@ Answering = Callable[[int], bytes | float]
 
 
 @asynccontextmanager
-async def server(answering: Answering, bodies: list[dict[str, object]] | None = None) -> AsyncIterator[int]:
+async def server(
+    answering: Answering, bodies: list[dict[str, object]] | None = None, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     count = 0
     writers: set[asyncio.StreamWriter] = set()
 
@@ -70,7 +75,7 @@ async def server(answering: Answering, bodies: list[dict[str, object]] | None = 
         writer.close()
         writers.discard(writer)
 
-    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    running = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield running.sockets[0].getsockname()[1]
     finally:
@@ -171,6 +176,24 @@ async def test_a_time_limit() -> None:
     async with server(lambda _: 60.0) as port:
         told = await made(spec(port, timeout=0.1, window=2.0))
     assert adds_up(told) and set(errors(told)) == {"timeout"}
+
+
+async def test_tls_with_a_ca_of_ones_own(tmp_path: Path) -> None:
+    authority = issue("Root", ca=True)
+    host = issue("localhost", authority)
+    held = tmp_path / "host.pem"
+    held.write_bytes(host.pem + host.key_pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(held)
+    async with server(lambda _: WHOLE, tls=tls) as port:
+        known = await made(spec(port, tls=True, ca=authority.pem.decode()))
+        stranger = await made(spec(port, tls=True))
+        other = await made(spec(port, tls=True, host="127.0.0.2", ca=authority.pem.decode()))
+    assert adds_up(known) and number(known, "ok") > 3 and not errors(known)
+    # Nothing is sent to whom nobody knows.
+    assert adds_up(stranger) and number(stranger, "ok") == 0 and set(errors(stranger)) <= {"tls"}
+    assert number(stranger, "outside_errors") + sum(errors(stranger).values()) > 0
+    assert number(other, "ok") == 0
 
 
 async def test_a_user_that_is_gone_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
