@@ -307,7 +307,7 @@ class Target:
                     Connection, address, self.port, ssl=self.tls, server_hostname=self.host if self.tls else None
                 )
             _, connection = await asyncio.wait_for(opening, CONNECT_SECONDS)
-        except TimeoutError:
+        except asyncio.TimeoutError:  # noqa: UP041 - another class before Python 3.11
             raise HttpError("timeout", f"no connection within {CONNECT_SECONDS:g} s") from None
         except ssl.SSLError as error:
             raise HttpError("tls", error.reason or str(error)) from error
