@@ -52,6 +52,7 @@ class Pipe:
     reader: asyncio.StreamReader
     write: Callable[[bytes], None]
     ended: Callable[[], str]
+    ready_seconds: float = READY_SECONDS
 
     def say(self, **row: object) -> None:
         with contextlib.suppress(OSError, RuntimeError):
@@ -75,11 +76,11 @@ class Pipe:
     async def prepare(self, spec: Mapping[str, object]) -> None:
         self.say(do="stage", spec=spec)
         try:
-            async with asyncio.timeout(READY_SECONDS):
+            async with asyncio.timeout(self.ready_seconds):
                 while "ready" not in await self.hear():
                     pass
         except TimeoutError:
-            raise LoadError(f"{self.name}: not ready within {READY_SECONDS:g} s") from None
+            raise LoadError(f"{self.name}: not ready within {self.ready_seconds:g} s") from None
 
     async def run(self, tick: Callable[[Told], None]) -> Told:
         self.say(do="go")

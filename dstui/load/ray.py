@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from dstui.gather.remote import RemoteProcess
     from dstui.gather.ssh import Links
 
-OPEN_SECONDS = 60.0
+OPEN_SECONDS = 120.0
+READY_SECONDS = 120.0
+"""Ray starts a Python of its own for every actor, which takes its time on a busy node."""
 END_SECONDS = 10.0
 
 _BOOT = (
@@ -109,7 +111,8 @@ class _Driver:
             row = table(json.loads(line)) or {}
             self.send({"to": number, **row})
 
-        return _OfRay(f"Ray worker {number + 1} on {node}", self._readers[number], write, lambda: self._why, self)
+        name = f"Ray worker {number + 1} on {node}"
+        return _OfRay(name, self._readers[number], write, lambda: self._why, READY_SECONDS, self)
 
     async def _listen(self) -> None:
         """Until the driver ends, which ends every worker."""

@@ -145,8 +145,11 @@ class Runner:
         access = await self.means.access(stage.url or self.ladder.url)
         specs = self._specs(stage, access)
         workers = list(self._workers[: len(specs)])
-        for worker, spec in zip(workers, specs, strict=True):
-            await worker.prepare(spec.plain())
+        pairs = zip(workers, specs, strict=True)
+        ready = await asyncio.gather(*(w.prepare(spec.plain()) for w, spec in pairs), return_exceptions=True)
+        for each in ready:
+            if isinstance(each, BaseException):
+                raise each
         self._fold.begin()
         guard = Guard(self.ladder.error_rate_stop, self.ladder.error_seconds_stop)
         ticks: dict[str, Told] = {}
