@@ -147,9 +147,9 @@ class Runner:
         workers = list(self._workers[: len(specs)])
         pairs = zip(workers, specs, strict=True)
         ready = await asyncio.gather(*(w.prepare(spec.plain()) for w, spec in pairs), return_exceptions=True)
-        for each in ready:
-            if isinstance(each, BaseException):
-                raise each
+        for fault in ready:
+            if fault is not None:
+                raise fault
         self._fold.begin()
         guard = Guard(self.ladder.error_rate_stop, self.ladder.error_seconds_stop)
         ticks: dict[str, Told] = {}

@@ -50,7 +50,7 @@ class Climbed:
 
 
 def read(done: subprocess.CompletedProcess[str]) -> Climbed:
-    assert done.returncode in (0, 1, 2), done.stderr
+    assert done.returncode in (0, 1, 2), done.stderr[-3000:]
     document = json.loads(done.stdout)
     checks = document.pop("checks")
     return Climbed(done.returncode, ladder_of(document), checks, done.stderr, done.stdout)
@@ -225,6 +225,12 @@ def test_three_nodes_make_the_load(operator: Operator, by_ray: Path, cluster: Ra
     wait_until(lambda: not _generators(cluster), "the actors to end", 30.0)
 
 
+def _until_they_run(cluster: RayCluster, started: subprocess.Popen[str]) -> None:
+    """All three actors are there; when dstui ends before, this says what it said."""
+    wait_until(lambda: len(_generators(cluster)) == 3 or started.poll() is not None, "the actors", 120.0)
+    assert started.poll() is None, started.communicate()
+
+
 def _generators(cluster: RayCluster) -> list[str]:
     return [line for host in cluster.hosts.values() for line in host.processes().values() if "ray::Generator" in line]
 
@@ -239,7 +245,7 @@ def test_a_node_that_dies_in_the_middle_fakes_nothing(
     )
     host = lab.hosts["gpu-03"]
     try:
-        wait_until(lambda: len(_generators(cluster)) == 3, "the actors", 60.0)
+        _until_they_run(cluster, started)
         time.sleep(6)
         wait_until(lambda: not cluster._kill_all(host), "Ray on gpu-03 to end")
         out, errors = started.communicate(timeout=120)
@@ -260,14 +266,14 @@ def test_the_jump_host_is_lost(operator: Operator, by_ray: Path, cluster: RayClu
     argv = operator.argv("ladder", by_ray, operator.journal(), *QUICK, "--engine=ray:gpu-01", "--levels=9",
                          "--window=120", "--no-single", "--no-batch")  # fmt: skip
     started = subprocess.Popen(
-        argv, env=clean_environment(operator.home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        argv, env=clean_environment(operator.home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: len(_generators(cluster)) == 3, "the actors", 60.0)
+        _until_they_run(cluster, started)
         time.sleep(3)
     finally:
         started.send_signal(signal.SIGKILL)
-        started.wait(10)
+        started.communicate(timeout=10)
     wait_until(lambda: not _generators(cluster), "the actors to end", 60.0)
 
 

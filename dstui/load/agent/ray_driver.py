@@ -18,6 +18,8 @@ TICK_SECONDS = 1.0
 RAYLET = "/tmp/ray/session_latest/sockets/raylet"  # noqa: S108 - where Ray has it
 CLIENT = "ray://127.0.0.1:10001"
 """Ray's client server, which lets other users of the head in."""
+TRIES = 3
+"""It starts a process for every client, and on a busy head its patience may end before that stands."""
 PARTS = ("histogram", "http", "asked", "spec", "prompts", "stage")
 """Modules of this package in the order in which they need each other."""
 
@@ -163,13 +165,17 @@ def connect() -> types.ModuleType | None:
         return None
     # Ray aborts the whole process where it may not open the raylet's socket, which belongs to whoever started it.
     address = "auto" if os.access(RAYLET, os.W_OK) else CLIENT
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="dstui-ladder")
-    except (Exception, SystemExit) as error:
-        why = " ".join(str(error).split())[:300]
-        say(refused=f"Ray {ray.__version__} does not get into the cluster by {address} ({type(error).__name__}: {why})")
-        return None
-    return ray
+    why = ""
+    for _ in range(TRIES):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="dstui-ladder")
+        except (Exception, SystemExit) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            ray.shutdown()
+        else:
+            return ray
+    say(refused=f"Ray {ray.__version__} does not get into the cluster by {address} ({why})")
+    return None
 
 
 async def main(sources: list[tuple[str, str]], count: int) -> None:
