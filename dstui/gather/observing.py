@@ -126,7 +126,7 @@ class Observing:
         """
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        if await _connects(host, port):
+        if await connects(host, port):
             return Way()
         looked, hidden = False, False
         for via in self._gateways(host):
@@ -173,7 +173,7 @@ class Observing:
         yield from found.values()
 
 
-async def _connects(host: str, port: int) -> bool:
+async def connects(host: str, port: int) -> bool:
     """Whether a TCP connection from here is taken, by any address of the host."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):

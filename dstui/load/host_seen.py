@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 
 from dstui.load.window import GpuWindow, HostWindow, LinkWindow, quantile_of
@@ -30,9 +31,9 @@ class Series:
         self._at.append(at)
         self._value.append(math.nan if value is None else value)
 
-    def count(self, begin: float, end: float) -> int:
-        """How many moments lie between, with or without a value."""
-        return sum(begin <= at <= end for at in self._at)
+    def moments(self, begin: float, end: float) -> list[float]:
+        """Those that lie between, with or without a value."""
+        return [at for at in self._at if begin <= at <= end]
 
     def between(self, begin: float, end: float) -> Iterator[tuple[float, float]]:
         """Those that are there."""
@@ -60,11 +61,11 @@ class _GpuSeen:
             self.serving = bool(row.procs) or bool(self.serving)
         self.reasons.update(row.reasons or ())
 
-    def window(self, begin: float, end: float) -> GpuWindow:
+    def window(self, begin: float, end: float, step: float) -> GpuWindow:
         use = self.use.values(begin, end)
         return GpuWindow(
             uuid=self.uuid,
-            samples=len(use),
+            samples=seen_at([at for at, _ in self.use.between(begin, end)], step),
             use_mean=fmean(use) if use else None,
             use_p5=quantile_of(use, 0.05),
             use_min=min(use, default=None),
@@ -83,10 +84,11 @@ class _LinkSeen:
         self.busy.add(at, 8 * max(row.rx, row.tx) if row.rx is not None and row.tx is not None else None)
         self.speed = row.speed or self.speed
 
-    def window(self, begin: float, end: float) -> LinkWindow:
+    def window(self, begin: float, end: float, step: float) -> LinkWindow:
         busy = self.busy.values(begin, end)
+        samples = seen_at([at for at, _ in self.busy.between(begin, end)], step)
         return LinkWindow(
-            len(busy), self.speed, fmean(busy) if busy else None, quantile_of(busy, 0.95), max(busy, default=None)
+            samples, self.speed, fmean(busy) if busy else None, quantile_of(busy, 0.95), max(busy, default=None)
         )
 
 
@@ -118,9 +120,10 @@ class HostSeen:
         if sample.gpu_missing is not None:
             self._gpu_why = sample.gpu_missing.why
 
-    def window(self, begin: float, end: float, expected: int) -> HostWindow:
-        """What it was between two moments; with `why` where nothing came."""
-        samples = self._used.count(begin, end)
+    def window(self, begin: float, end: float, step: float) -> HostWindow:
+        """What it was between two moments, of a sample every `step` seconds; with `why` where nothing came."""
+        expected = max(1, math.floor((end - begin) / step))
+        samples = seen_at(self._used.moments(begin, end), step)
         if not samples:
             return HostWindow(0, expected, why=self.why or "no sample came in the window")
         shares, swap = self._share.values(begin, end), self._swap.values(begin, end)
@@ -133,11 +136,17 @@ class HostSeen:
             growth=_growth(list(self._used.between(begin, end))),
             swap_in=sum(swap) if swap else None,
             oom=max(0.0, oom[-1] - oom[0]) if oom else None,
-            gpus={index: gpu.window(begin, end) for index, gpu in sorted(self._gpus.copy().items())},
-            links={name: link.window(begin, end) for name, link in sorted(self._links.copy().items())},
+            gpus={index: gpu.window(begin, end, step) for index, gpu in sorted(self._gpus.copy().items())},
+            links={name: link.window(begin, end, step) for name, link in sorted(self._links.copy().items())},
             why=self.why,
             gpu_why=self._gpu_why,
         )
+
+
+def seen_at(moments: Sequence[float], step: float) -> int:
+    """How many samples there are of one every `step` seconds: many in a short time do not stand for those missing."""
+    lasted = sum(min(later - earlier, 1.5 * step) for earlier, later in pairwise(moments))
+    return min(len(moments), round(lasted / step) + 1) if moments else 0
 
 
 def _growth(used: Sequence[tuple[float, float]]) -> float | None:

@@ -40,7 +40,6 @@ SINGLE_SECONDS = 180.0
 MOST_USERS = 20_000
 RAY = "ray:"
 _LONGEST_SECONDS = 86_400.0
-_CONNECT_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -203,7 +202,9 @@ class LoadSetup:
 
     async def _tunnel(self, here: Access) -> str:
         """The near end of a tunnel where the address takes no connection from here; empty where it does, or nobody."""
-        if await _connects(here.host, here.port):
+        from dstui.gather.observing import connects
+
+        if await connects(here.host, here.port):
             return ""
         for host in self._gateways(here.host):
             try:
@@ -308,14 +309,3 @@ def _phases(given: LadderOptions, usual: Phases) -> Phases:
     if told["window"] == 0:
         raise UsageError("--window 0: there would be nothing to measure")
     return replace(usual, **{name: value for name, value in told.items() if value is not None})
-
-
-async def _connects(host: str, port: int) -> bool:
-    """Whether a TCP connection from here is taken."""
-    try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, UnicodeError, ValueError):
-        return False
-    writer.transport.abort()
-    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-from dstui.load.host_seen import HostSeen
+from dstui.load.host_seen import HostSeen, seen_at
 from dstui.load.window import Point, ReplicaWindow, Window, quantile_of
 from dstui.model import UsageError
 from dstui.telemetry.aliases import Thing
@@ -87,11 +87,9 @@ class WindowFold:
 
     def window(self, begin: float, end: float) -> Window:
         """Everything between two moments; hosts that said nothing are in it, with why."""
-        expected = max(1, math.floor((end - begin) / self._watched.interval(HOST)))
+        step = self._watched.interval(HOST)
         silent = HostSeen(why=self._why or "nothing was heard of it")
-        hosts = {
-            site.name: self._hosts.get(site.name, silent).window(begin, end, expected) for site in self._watched.hosts
-        }
+        hosts = {site.name: self._hosts.get(site.name, silent).window(begin, end, step) for site in self._watched.hosts}
         replicas = {
             name: found
             for name, seen in sorted(self._replicas.copy().items())
@@ -110,7 +108,7 @@ class WindowFold:
         first, last = looks[0], looks[-1]
         known = [value for _, value in running if value is not None]
         return ReplicaWindow(
-            samples=len(looks),
+            samples=seen_at([look.at for look in looks], self._watched.interval(VLLM)),
             expected=expected,
             running_peak=max(known, default=None),
             running_mean=fmean(known) if known else None,

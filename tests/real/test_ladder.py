@@ -116,7 +116,9 @@ def test_a_real_vllm_climbs(operator: Operator, inventory: Path, server: VllmSer
     assert replica.waiting_peak is not None and replica.waiting_peak > 0, "twelve users, eight places"
     host = level.window.hosts[TARGET]
     assert host.samples > 5 and host.memory_peak is not None and 0 < host.memory_peak < 1
-    assert level.window.timeline and found.verdict("concurrent-users") in ("pass", "warn", "fail", "unknown")
+    assert level.window.timeline
+    # The document's levels were not among them.
+    assert found.verdict("concurrent-users") == "unknown"
     assert KEY not in found.printed + found.errors
 
 

@@ -61,6 +61,20 @@ def test_a_host_that_was_seen() -> None:
     assert link.share(link.mean) == pytest.approx(0.016)
 
 
+def test_many_samples_at_first_do_not_hide_that_none_came_later() -> None:
+    """The monitor's interval may be five a second, and the host be lost after a while."""
+    quick = [sample(BEGIN + n / 5) for n in range(90)]
+    found = host(*quick)
+    assert found.samples < 25 and found.missing > 0.7
+    assert found.gpus[0].samples < 25 and found.links["eth0"].samples < 25
+    often = host(*(sample(BEGIN + n / 5) for n in range(450)))
+    assert often.samples >= 90 and often.missing == 0.0
+    late = host(*(sample(BEGIN + n + (0.3 if n % 2 else 0.0)) for n in range(90)))
+    assert late.missing == 0.0, "a sample that comes a little late is there"
+    holes = host(*(sample(BEGIN + n) for n in range(90) if n % 5))
+    assert holes.samples == 72
+
+
 def test_only_the_window_counts() -> None:
     found = host(sample(BEGIN - 1, mem_available=1.0), *seconds(), sample(END + 1, mem_available=1.0))
     assert found.samples == 90 and found.memory_peak == pytest.approx(0.6)
