@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from dstui.load.live import Phase
 from dstui.model import Lang, Text, same
 from screens import ladder_words as words
+from screens.fitting import fitting
 from screens.ladder_rows import NOT_COUNTED, RUNNING, LevelRow, Seen, State
 from screens.lines import Line, Piece, cropped
 from screens.plain import fit, one_line, shorten
@@ -134,18 +135,6 @@ _ENDED: dict[State, Text] = {
 }
 
 
-def fitting(room: int) -> tuple[Column, ...]:
-    """The columns for which there is room, each with a blank before it, in their order."""
-    left = room
-    chosen: set[int] = set()
-    for number in sorted(range(len(COLUMNS)), key=lambda number: -COLUMNS[number].weight):
-        left -= COLUMNS[number].cells + 1
-        if left < 0:
-            break
-        chosen.add(number)
-    return tuple(COLUMNS[number] for number in sorted(chosen))
-
-
 def name_cells(rows: tuple[LevelRow, ...]) -> int:
     """The width of the names' column."""
     longest = max((cell_len(row.name) for row in rows), default=0)
@@ -154,7 +143,7 @@ def name_cells(rows: tuple[LevelRow, ...]) -> int:
 
 def columns_for(width: int, names: int) -> tuple[Column, ...]:
     """What fits beside cursor, sign and name, and leaves room for the state."""
-    return fitting(width - names - 5 - STATE_CELLS)
+    return fitting(COLUMNS, width - names - 5 - STATE_CELLS)
 
 
 def head_lines(width: int, names: int, lang: Lang) -> tuple[Line, Line]:

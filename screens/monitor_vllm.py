@@ -21,11 +21,12 @@ from dstui.telemetry.vllm_row import ReplicaRow
 from dstui.telemetry.windows import Absent
 from screens import panel_words as words
 from screens.charts import AXIS_CELLS, PART_ROWS, chart, series_of
+from screens.fitting import fitting
 from screens.lines import BLANK, Line, Piece, cropped, width_of
 from screens.monitor_ray import how_old
 from screens.plain import fit, one_line, wrap
 from screens.tones import Tone
-from screens.vllm_columns import Value, fitting, not_exported, right, told
+from screens.vllm_columns import COLUMNS, Value, not_exported, right, told
 
 NAME_CELLS = (10, 22)
 HEAD, TOTAL, GAP = "head", "total", "gap"
@@ -158,7 +159,7 @@ class VllmPanelRows:
                 self._charts = (width, self._drawn(width))
             number = int(key.removeprefix("chart "))
             return self._charts[1][number] if number < len(self._charts[1]) else BLANK
-        columns = fitting(self._room(width))
+        columns = fitting(COLUMNS, self._room(width))
         if key == HEAD:
             cells = "".join(f" {right(column.head[self._lang], column.cells)}" for column in columns)
             return ((fit(words.REPLICA[self._lang], self._name_cells + 2) + cells, Tone.HEADING),)
@@ -186,7 +187,7 @@ class VllmPanelRows:
             sign = ("? ", Tone.UNKNOWN) if said[0][1] is Tone.UNKNOWN else ("! ", Tone.WARN)
         yield sign
         yield fit(one_line(row.replica), self._name_cells), Tone.DIM if grey else Tone.PLAIN
-        for column in fitting(self._room(width)):
+        for column in fitting(COLUMNS, self._room(width)):
             text, tone = column.row(row)
             yield f" {text}", Tone.DIM if grey and tone is not Tone.UNKNOWN else tone
         if not self._zoomed:

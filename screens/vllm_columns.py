@@ -97,18 +97,6 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def fitting(room: int) -> tuple[Column, ...]:
-    """The columns for which there is room, each with a blank before it, in their order."""
-    left = room
-    chosen: set[int] = set()
-    for number in sorted(range(len(COLUMNS)), key=lambda number: -COLUMNS[number].weight):
-        left -= COLUMNS[number].cells + 1
-        if left < 0:
-            break
-        chosen.add(number)
-    return tuple(COLUMNS[number] for number in sorted(chosen))
-
-
 def not_exported(row: ReplicaRow) -> tuple[Text, ...]:
     """The columns that a replica can have no number in, because its page has no such metric."""
     found = []

@@ -31,11 +31,12 @@ from dstui.telemetry.record import Record, RecordKind
 from dstui.telemetry.vllm import parse_metrics
 from dstui.telemetry.vllm_records import record_of
 from dstui.telemetry.watched import Watched
+from screens.fitting import fitting
 from screens.monitor_events import EventPanel
 from screens.monitor_ray import RayPanel, judged
 from screens.monitor_vllm import VllmPanelRows
 from screens.tones import Tone
-from screens.vllm_columns import COLUMNS, fitting
+from screens.vllm_columns import COLUMNS
 
 T = 1_763_956_800.0 + 271
 
@@ -480,7 +481,7 @@ def test_a_chart_of_what_is_not_there_says_why() -> None:
 @pytest.mark.parametrize("lang", list(Lang), ids=lambda lang: lang.value)
 @pytest.mark.parametrize("room", [40, 60, 100, 140, 200])
 def test_columns_are_as_wide_as_their_headings(room: int, lang: Lang) -> None:
-    columns = fitting(room)
+    columns = fitting(COLUMNS, room)
     assert sum(column.cells + 1 for column in columns) <= room
     assert all(cell_len(column.head[lang]) <= column.cells for column in COLUMNS)
     assert columns[0].head.en == "run"

@@ -77,6 +77,16 @@ def means(*, records: Sequence[Record] = (), workers: Callable[[], object] | Non
     return Means(workers or two, way, watched, once, Watched("c"))  # type: ignore[arg-type]
 
 
+def kill(run: Runner, made: Sequence[Worker], stage: int, phase: Phase) -> None:
+    """Ends the first worker once a stage is in a phase."""
+    worker = made[0] if made else None
+    if run.live.stages[stage].phase is not phase:
+        return
+    assert isinstance(worker, Local) and worker.process is not None
+    if worker.process.returncode is None:
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+
 async def test_stages_one_after_the_other() -> None:
     async with timed() as url:
         plan = ladder(
@@ -128,13 +138,7 @@ async def test_a_worker_that_dies_is_told_and_the_others_go_on() -> None:
     async with timed() as url:
         run = Runner(ladder(url, Stage(StageKind.LEVEL, 4)), means(workers=workers))
 
-        def kill() -> None:
-            worker = made[0]
-            assert isinstance(worker, Local) and worker.process is not None
-            if run.live.stages[0].phase is Phase.WINDOW and worker.process.returncode is None:
-                os.kill(worker.process.pid, signal.SIGKILL)
-
-        run.subscribe(kill)
+        run.subscribe(lambda: kill(run, made, 0, Phase.WINDOW))
         result = await run.run()
     [stage] = result.stages
     assert len(stage.generator.lost) == 1 and "worker 1" in stage.generator.lost[0]
@@ -151,13 +155,7 @@ async def test_all_workers_gone_is_no_result_of_the_server() -> None:
     async with timed() as url:
         run = Runner(ladder(url, Stage(StageKind.LEVEL, 2), Stage(StageKind.LEVEL, 3)), means(workers=workers))
 
-        def kill() -> None:
-            worker = made[0]
-            assert isinstance(worker, Local) and worker.process is not None
-            if run.live.stages[0].phase is Phase.RAMP and worker.process.returncode is None:
-                os.kill(worker.process.pid, signal.SIGKILL)
-
-        run.subscribe(kill)
+        run.subscribe(lambda: kill(run, made, 0, Phase.RAMP))
         result = await run.run()
     assert "no worker came through" in result.stopped
     [stage] = result.stages
@@ -174,13 +172,7 @@ async def test_a_worker_that_dies_between_two_stages_loses_nothing_of_the_first(
     async with timed() as url:
         run = Runner(ladder(url, Stage(StageKind.LEVEL, 2), Stage(StageKind.LEVEL, 3)), means(workers=workers))
 
-        def kill() -> None:
-            worker = made[0]
-            assert isinstance(worker, Local) and worker.process is not None
-            if run.live.stages[1].phase is Phase.PAUSE and worker.process.returncode is None:
-                os.kill(worker.process.pid, signal.SIGKILL)
-
-        run.subscribe(kill)
+        run.subscribe(lambda: kill(run, made, 1, Phase.PAUSE))
         result = await run.run()
     assert len(result.stages) == 1 and result.stages[0].counts.ok > 0
     assert "worker 1" in result.stopped
