@@ -591,7 +591,13 @@ async def test_a_raylet_that_is_gone_though_ray_believes_in_it(tmp_path: Path) -
     ruling = rule("ray.workers-joined", seen, hosts=without)["gpu-03"]
     assert ruling.verdict is Verdict.FAIL and "no raylet runs on the host" in ruling.rule.en
     hidden = {"gpu-03": host_facts(SITE.host("gpu-03"), ServeProcesses=processes(whole=False))}
-    assert rule("ray.workers-joined", seen, hosts=hidden)["gpu-03"].verdict is Verdict.PASS
+    passed = rule("ray.workers-joined", seen, hosts=hidden)["gpu-03"]
+    # As the catalogue has it; that nobody saw the raylet itself is said.
+    assert passed.verdict is Verdict.PASS and "by Ray's word alone" in passed.observed.en
+    late = Missing(Reason.TIMEOUT, "late")
+    lost = {"gpu-03": host_facts(SITE.host("gpu-03"), ServeProcesses=late)}
+    assert "by Ray's word alone" in rule("ray.workers-joined", seen, hosts=lost)["gpu-03"].observed.en
+    assert "by Ray's word alone" not in rule("ray.workers-joined", seen)["gpu-03"].observed.en
 
 
 # ray.dashboard
