@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from urllib.parse import urlsplit
 
 from dstui.load.access import Access
 from dstui.load.agent.spec import Spec
@@ -20,6 +19,7 @@ from dstui.load.most import MOST_STEPS, next_level
 from dstui.load.result import Counts, Generator, LadderResult, StageResult, Times
 from dstui.load.told import Sum, added
 from dstui.load.watching import WindowFold
+from dstui.load.wire import without_login
 from dstui.telemetry.record import Record
 from dstui.telemetry.watched import Watched
 
@@ -98,7 +98,8 @@ class Runner:
                         self.stop(str(error))
                         live.phase = Phase.WAITING
                     self._changed()
-        done = replace(self.ladder, url=_bare(self.ladder.url), stages=tuple(each.stage for each in self.live.stages))
+        stages = tuple(each.stage for each in self.live.stages)
+        done = replace(self.ladder, url=without_login(self.ladder.url), stages=stages)
         result = LadderResult(done, tuple(found), self.means.clock(), self._why, self.means.simulated)
         self.live.result = result
         self._changed()
@@ -298,9 +299,3 @@ class Guard:
         if share <= self._rate:
             return ""
         return f"{share:.0%} of the requests failed for {now - since:.0f} s"
-
-
-def _bare(url: str) -> str:
-    """Without a login, which some write into addresses."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

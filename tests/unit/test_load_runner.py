@@ -183,6 +183,13 @@ async def test_another_one_is_under_way() -> None:
         await Runner(ladder("http://127.0.0.1:9"), means(busy=True)).run()
 
 
+async def test_a_login_in_the_address_is_kept_nowhere() -> None:
+    run = Runner(ladder("http://ops:hunter22@127.0.0.1:9/v1?token=x", Stage(StageKind.LEVEL, 1)), means())
+    result = await run.run()
+    assert result.ladder.url == "http://127.0.0.1:9/v1"
+    assert result.stages[0].counts.ok == 0 and "hunter22" not in repr(result)
+
+
 async def test_a_name_that_nobody_knows() -> None:
     run = Runner(ladder("http://no-such-host.invalid:8000", Stage(StageKind.LEVEL, 1)), means())
     result = await run.run()
